@@ -10,6 +10,7 @@ A key/value cache works as in the family, for each attention module is called on
 so `output_hidden_states` shows those, stacked; float64 must exist on the device.
 """
 import inspect
+import sys
 
 import torch
 import transformers
@@ -58,8 +59,7 @@ class ReversibleLayer:
     """Mixed into a family's decoder layer. Takes and returns streams, stacked in front; the first layer takes the hidden
     state, and the last returns it."""
 
-    def join(self, config, layer, first, last):
-        network = config.revmoe
+    def join(self, network, width, layer, first, last):
         grid = network["stream"] != "float32"
         self.streams = GridStreams(network["streamFractionBits"]) if grid else FloatStreams()
         self.coupling = network["coupling"]
@@ -69,7 +69,6 @@ class ReversibleLayer:
         self.moves = self.is_last or (layer - first + 1) % network.get("blocksPerStep", 1) == 0
         self.sharing = network.get("adapters")
         if self.sharing:
-            width = config.hidden_size
             names = ["up", "down"] if self.sharing == "layer" else ["up_1", "down_1", "up_2", "down_2"]
             self.adapters = nn.ModuleDict(
                 {n: nn.Linear(width // 2, width, False) if n.startswith("up") else nn.Linear(width, width // 2, False) for n in names}
@@ -146,9 +145,17 @@ class ReversibleLayer:
     def attend(self, x):
         hidden = self.normed(self.input_layernorm, x)
         if not hasattr(self, "self_attn"):
-            return self.scaled(self.mixer(hidden_states=hidden, **{k: v for k, v in self.context.items() if not k.startswith("position_")}))
+            return self.scaled(self.mixer(hidden_states=hidden, **self.linear_context()))
         y, self.seen["attentions"] = self.mixer(hidden_states=hidden, **self.context)[:2]
         return self.scaled(y)
+
+    def linear_context(self):
+        """What a delta rule takes of the context: positions are none of its own. In transformers 4 its cache has another name."""
+        takes = inspect.signature(self.mixer.forward).parameters
+        if "cache_params" not in takes:
+            return {k: v for k, v in self.context.items() if not k.startswith("position_")}
+        renamed = {**self.context, "cache_params": self.context.get("past_key_values")}
+        return {k: v for k, v in renamed.items() if k in takes}
 
     def feed_forward(self, x):
         module = self.mlp if hasattr(self, "mlp") else self.block_sparse_moe
@@ -184,48 +191,30 @@ def reversible(layer_class):
 
 
 class ReversibleNetwork:
-    """Mixed into a family's model for causal language modelling."""
+    """Mixed into a family's model. Where it also sees, its text model is one of several parts."""
 
     def __init__(self, config):
         super().__init__(config)
-        first = config.revmoe.get("ordinaryFirst", 0)
-        last = config.num_hidden_layers - config.revmoe.get("ordinaryLast", 0) - 1
-        layer_class = reversible(type(self.model.layers[first]))
+        text, network = config.get_text_config(), config.revmoe
+        layers = getattr(self.model, "language_model", self.model).layers
+        first = network.get("ordinaryFirst", 0)
+        last = text.num_hidden_layers - network.get("ordinaryLast", 0) - 1
+        layer_class = reversible(type(layers[first]))
         for i in range(first, last + 1):
-            self.model.layers[i].__class__ = layer_class
-            self.model.layers[i].join(config, i, first, last)
+            layers[i].__class__ = layer_class
+            layers[i].join(network, text.hidden_size, i, first, last)
 
 
-# The stems of the names of each family's classes; versions of transformers from before a family lack it.
-FAMILIES = {
-    "qwen2_moe": "Qwen2Moe",
-    "qwen3_moe": "Qwen3Moe",
-    "mixtral": "Mixtral",
-    "olmoe": "Olmoe",
-    "granitemoe": "GraniteMoe",
-    "glm4_moe": "Glm4Moe",
-    "minimax_m2": "MiniMaxM2",
-    "ernie4_5_moe": "Ernie4_5_Moe",
-    "deepseek_v3": "DeepseekV3",
-    "deepseek_v2": "DeepseekV2",
-    "glm4_moe_lite": "Glm4MoeLite",
-    "gpt_oss": "GptOss",
-    "qwen3_next": "Qwen3Next",
-    "qwen3_5_moe_text": "Qwen3_5Moe",
-}
-
-
-def subclass(name, *bases, **body):
+def __getattr__(name):
+    """RevMoeX, where X is what transformers calls a family's settings or its model: a class of ours that extends X, made when it is asked for."""
+    own = getattr(transformers, name.removeprefix("RevMoe"), None) if name.startswith("RevMoe") else None
+    if own is None:
+        raise AttributeError(f"transformers {transformers.__version__} has nothing that {name} could extend; a newer one may have it")
+    if name.endswith("Config"):
+        body, bases = {"model_type": f"revmoe_{own.model_type}"}, (own,)
+        if register_checkpoint_conversion_mapping and (mapping := get_checkpoint_conversion_mapping(own.model_type)):
+            register_checkpoint_conversion_mapping(body["model_type"], mapping, overwrite=True)
+    else:
+        body, bases = {"config_class": getattr(sys.modules[__name__], f"RevMoe{own.config_class.__name__}")}, (ReversibleNetwork, own)
     globals()[name] = type(name, bases, {"__module__": __name__, **body})
     return globals()[name]
-
-
-for family, stem in FAMILIES.items():
-    # Beside a model of text alone there may be one that also sees, which has the shorter name.
-    own_config = f"{stem}TextConfig" if family.endswith("_text") else f"{stem}Config"
-    if not hasattr(transformers, own_config):
-        continue
-    config_class = subclass(f"RevMoe{stem}Config", getattr(transformers, own_config), model_type=f"revmoe_{family}")
-    subclass(f"RevMoe{stem}ForCausalLM", ReversibleNetwork, getattr(transformers, f"{stem}ForCausalLM"), config_class=config_class)
-    if register_checkpoint_conversion_mapping:
-        register_checkpoint_conversion_mapping(config_class.model_type, get_checkpoint_conversion_mapping(family), overwrite=True)

@@ -2,6 +2,7 @@
 // holds "data". Arguments that begin with "-" go to node (--test-name-pattern=...). The exit code is that of the tests.
 // `npm run test:engine -- DIR` tests against the libtorch in DIR. A LIBTORCH here leaves the default engine as it is.
 import { spawnSync } from "node:child_process";
+import { availableParallelism } from "node:os";
 import { join, resolve } from "node:path";
 
 import { packageRoot } from "./folders.mjs";
@@ -9,6 +10,9 @@ import { sourceName } from "./libtorch.mjs";
 import { SetupError, runAsProgram } from "./program.mjs";
 import { setUp } from "./setup.mjs";
 import { filesOf } from "./typescript.mjs";
+
+/** Those that take longest begin, so that none is left alone at the end. */
+const isLong = (/** @type {string} */ name) => /^(train\/ranks|compare\/bench|commands\/(run|whole))/.test(name);
 
 await runAsProgram(async () => {
   const args = process.argv.slice(2);
@@ -28,9 +32,12 @@ await runAsProgram(async () => {
   const chosen = all.filter((name) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
   if (chosen.length === 0)
     throw new SetupError(`test: no test file's path holds "${filters.join('" or "')}" (of ${all.length} in dist)`);
+  // One more than there are cores: many wait for processes that they started, for disks and for each other.
+  const atOnce = `--test-concurrency=${Math.min(2, availableParallelism()) + 1}`;
+  const inOrder = [...chosen.filter(isLong), ...chosen.filter((name) => !isLong(name))];
   const tests = spawnSync(
     process.execPath,
-    ["--test", "--test-concurrency=2", "--test-reporter=spec", ...options, ...chosen.map((name) => join("dist", name))],
+    ["--test", atOnce, "--test-reporter=spec", ...options, ...inOrder.map((name) => join("dist", name))],
     { cwd: packageRoot, stdio: ["ignore", "inherit", "inherit"] },
   );
   process.exitCode = tests.status ?? 1;

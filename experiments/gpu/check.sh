@@ -19,7 +19,7 @@ for word in "$@"; do
 done
 out=$(realpath -m "${OUT:-runs/gpu-check}")
 mkdir -p "$out"
-rm -f "$out"/{summary.md,doctor.json,{build,kernels,bits,grid}.log,{table,profile}.md}
+rm -f "$out"/{summary.md,doctor.json,{build,kernels,bits,grid,ranks}.log,{table,profile}.md}
 summary=$out/summary.md
 failures=0
 
@@ -97,6 +97,9 @@ mapfile -t kernel_tests < <(
 tests "kernels against their references" 90 kernels.log "${kernel_tests[@]}"
 tests "equal bits" 90 bits.log dist/step/step.test.js dist/step/device.test.js
 tests "planned against measured" 60 grid.log dist/plan/grid.test.js
+# A rank sends to itself over NCCL; two ranks on the one card, through main memory, have the bits of one process, and of one another.
+tests "a rank over NCCL" 30 ranks.log dist/torch/comm/nccl.test.js
+tests "two ranks on one card" 90 ranks.log dist/train/ranks/ranks.test.js dist/train/ranks/transports.test.js
 steps "steps, adalomo" 60 table.md --ways device --optimizer adalomo
 steps "steps, adamw8bit" 60 table.md --ways device --optimizer adamw8bit
 [[ $device == cuda ]] && steps "steps from host memory" 60 table.md --ways host --optimizer adalomo
@@ -107,7 +110,7 @@ fi
 [[ $device == cuda ]] && steps "profile of a step" 60 profile.md --ways device --optimizer adalomo --layers 24 --profile
 
 {
-  for log in kernels bits grid; do
+  for log in kernels bits grid ranks; do
     failed=$(grep -aE '^ *✖ ' "$out/$log.log" 2>/dev/null | sort -u | head -30)
     [[ -n $failed ]] && printf '\n## Failed, %s.log\n\n```\n%s\n```\n' "$log" "$failed"
   done

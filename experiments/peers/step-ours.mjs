@@ -30,10 +30,10 @@ const model = loadModel(options.model, {
   weightsDtype: options.dtype === "bfloat16" ? "bfloat16" : "float32",
   device: "cpu",
 });
-const before = ledger().liveBytes;
+const loadedBytes = ledger().liveBytes;
 const computeDtype = options.dtype === "float32" ? "float32" : "bfloat16";
 const states = new OptimizerStates(makeOptimizer({ optimizer: options.optimizer }, computeDtype), model);
-const stateBytes = ledger().liveBytes - before;
+const stateBytes = ledger().liveBytes - loadedBytes;
 const reversible = options.method === "reversible";
 /** @type {import("revmoe").Network} */
 const network = {
@@ -63,7 +63,7 @@ for (let step = 1; step <= options.steps; step++) {
   // The peak is that of steps, without loading and a first step.
   if (step === 2) writeFileSync("/proc/self/clear_refs", "5");
   resetPeak();
-  const [began, processor] = [performance.now(), process.cpuUsage()];
+  const [began, before] = [performance.now(), process.resourceUsage()];
   const { loss } = trainStep(network, states, batches, {
     method: METHODS[options.method],
     step,
@@ -72,8 +72,10 @@ for (let step = 1; step <= options.steps; step++) {
     seed: 1,
   });
   const seconds = (performance.now() - began) / 1000;
-  const { user, system } = process.cpuUsage(processor);
-  say({ kind: "step", loss, seconds, cpuSeconds: (user + system) / 1e6 });
+  const after = process.resourceUsage();
+  const since = (...names) => names.reduce((sum, name) => sum + after[name] - before[name], 0);
+  const cpuSeconds = since("userCPUTime", "systemCPUTime") / 1e6;
+  say({ kind: "step", loss, seconds, cpuSeconds, freshPages: since("minorPageFault") });
 }
 const [, peakKib] = /^VmHWM:\s+(\d+)/m.exec(readFileSync("/proc/self/status", "utf8"));
 say({ kind: "end", peakBytes: 1024 * Number(peakKib), stateBytes, ledgerPeakBytes: ledger().peakBytes });

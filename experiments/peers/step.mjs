@@ -64,7 +64,7 @@ const { values } = parseArgs({
     // mixed: float32 weights and state, bfloat16 products (theirs uses autocast).
     dtypes: { type: "string", default: "float32,mixed,bfloat16" },
     optimizers: { type: "string", default: "adamw,adafactor" },
-    methods: { type: "string", default: "reversible,checkpoint" },
+    methods: { type: "string", default: "reversible,checkpoint,store" },
     experts: { type: "string", default: "grouped_mm,eager" },
     checkpointing: { type: "string", default: "on,off" },
     tokens: { type: "string", default: "1024" },

@@ -1,5 +1,5 @@
 // Several processes as one group: a store where they meet, and Gloo between them, as libtorch's c10d has them. Calls wait, but for those
-// that start something and return a ticket to wait for. A call that fails has the code RANK_LOST: then the group is of no more use. Tensors lie in main memory.
+// that start something and return a ticket to wait for. A call that fails has the code RANK_LOST: then the group is of no more use.
 #if __has_include(<torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>)
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -14,19 +14,16 @@
 #include <map>
 #include <thread>
 
+#include "comm/messages.hpp"
 #include "core/table.hpp"
 
 namespace revmoe {
 namespace {
 
-using Milliseconds = std::chrono::milliseconds;
-using Work = c10::intrusive_ptr<c10d::Work>;
-
 struct Group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
-  std::map<int, Work> works;
-  int started = 0;
+  std::unique_ptr<Messages> messages;
 };
 
 // Left behind by a process that ends in a hurry: a destructor would wait for what never comes.
@@ -42,7 +39,7 @@ template <typename Call>
 auto guarded(Napi::Env env, Call call) {
   try {
     if (!group) throw std::runtime_error("no group is open");
-    return call(*group->gloo);
+    return call(*group);
   } catch (const c10::Error& failure) {
     lost(env, failure.what_without_backtrace());
   } catch (const std::exception& failure) {
@@ -50,20 +47,13 @@ auto guarded(Napi::Env env, Call call) {
   }
 }
 
-// As bytes, so that every type travels, also where Gloo knows only some. What goes on when a call returns keeps the tensor's memory; else a thread
-// of Gloo would keep it a moment longer than the call.
-at::Tensor bytes_of(const at::Tensor& tensor, bool keeps = false) {
-  TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous(), "a tensor for other ranks must lie whole in memory");
-  const auto bytes = static_cast<int64_t>(tensor.nbytes());
-  return at::from_blob(
-      tensor.data_ptr(), {bytes}, [kept = keeps ? tensor : at::Tensor()](void*) {}, at::TensorOptions(at::kByte));
-}
-
 int number(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().Int32Value(); }
 
-Napi::Value ticket(const Napi::CallbackInfo& info, Work work) {
-  group->works[++group->started] = std::move(work);
-  return Napi::Number::New(info.Env(), group->started);
+std::vector<int> numbers(const Napi::CallbackInfo& info, size_t index) {
+  const Napi::Array given = info[index].As<Napi::Array>();
+  std::vector<int> all;
+  for (uint32_t i = 0; i < given.Length(); i++) all.push_back(given.Get(i).As<Napi::Number>().Int32Value());
+  return all;
 }
 
 // This machine's address on the way to `host`, port and all: what the name of a machine leads to is often its loopback.
@@ -135,6 +125,8 @@ void open_group(const Napi::CallbackInfo& info) {
                                        address_towards(text("host"), std::to_string(options.port)))};
     limits->threads = 2;
     made->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(made->store, whole("rank"), whole("world"), limits);
+    const Napi::Value copies = at.Get("copiesAll");
+    made->messages = std::make_unique<Messages>(made->gloo, copies.IsBoolean() && copies.ToBoolean().Value());
   } catch (const c10::Error& failure) {
     lost(info.Env(), failure.what_without_backtrace());
   } catch (const std::exception& failure) {
@@ -160,7 +152,8 @@ std::vector<T> gather(c10d::ProcessGroupGloo& gloo, std::vector<T> own) {
 
 Napi::Value gather_bytes(const Napi::CallbackInfo& info) {
   const auto own = info[0].As<Napi::Uint8Array>();
-  return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+  return guarded(info.Env(), [&](Group& open) {
+    c10d::ProcessGroupGloo& gloo = *open.gloo;
     const auto lengths = gather<int64_t>(gloo, {static_cast<int64_t>(own.ByteLength())});
     const int64_t most = std::max<int64_t>(1, *std::max_element(lengths.begin(), lengths.end()));
     std::vector<uint8_t> padded(own.Data(), own.Data() + own.ByteLength());
@@ -183,47 +176,38 @@ void init_comm(Napi::Env env, Napi::Object exports) {
          [](const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), true); });
   define(env, exports, "openGroup", open_group);
   define(env, exports, "gatherBytes", gather_bytes);
-  define(env, exports, "startSum", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+  define(env, exports, "sum", [](const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&](Group& open) {
       const at::Tensor tensor = tensor_at(info, 0);
       std::vector<at::Tensor> tensors{at::from_blob(tensor.data_ptr(), tensor.sizes(), tensor.options())};
-      return ticket(info, gloo.allreduce(tensors));
-    });
-  });
-  define(env, exports, "startSend", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-      std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0), /*keeps=*/true)};
-      return ticket(info, gloo.send(bytes, number(info, 1), number(info, 2)));
-    });
-  });
-  define(env, exports, "awaitTicket", [](const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&](c10d::ProcessGroupGloo&) {
-      const auto work = group->works.extract(number(info, 0));
-      return work.mapped()->wait();
-    });
-  });
-  define(env, exports, "dropTicket", [](const Napi::CallbackInfo& info) {
-    if (group) group->works.erase(number(info, 0));
-  });
-  define(env, exports, "receive", [](const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-      std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0))};
-      return gloo.recv(bytes, number(info, 1), number(info, 2))->wait();
-    });
-  });
-  define(env, exports, "startReceive", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    return guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
-      std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0), /*keeps=*/true)};
-      return ticket(info, gloo.recv(bytes, number(info, 1), number(info, 2)));
+      return open.gloo->allreduce(tensors)->wait();
     });
   });
   define(env, exports, "broadcast", [](const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&](c10d::ProcessGroupGloo& gloo) {
+    guarded(info.Env(), [&](Group& open) {
       std::vector<at::Tensor> bytes{bytes_of(tensor_at(info, 0))};
       c10d::BroadcastOptions options;
       options.rootRank = number(info, 1);
-      return gloo.broadcast(bytes, options)->wait();
+      return open.gloo->broadcast(bytes, options)->wait();
     });
+  });
+  define(env, exports, "startSend", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return guarded(info.Env(), [&](Group& open) {
+      const int ticket = open.messages->send(tensor_at(info, 0), numbers(info, 1), number(info, 2));
+      return Napi::Number::New(info.Env(), ticket);
+    });
+  });
+  define(env, exports, "startReceive", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return guarded(info.Env(), [&](Group& open) {
+      const int ticket = open.messages->receive(tensor_at(info, 0), number(info, 1), number(info, 2));
+      return Napi::Number::New(info.Env(), ticket);
+    });
+  });
+  define(env, exports, "awaitTicket", [](const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&](Group& open) { open.messages->await(number(info, 0)); });
+  });
+  define(env, exports, "dropTicket", [](const Napi::CallbackInfo& info) {
+    if (group) group->messages->drop(number(info, 0));
   });
   define(env, exports, "closeGroup", [](const Napi::CallbackInfo&) {
     delete group;

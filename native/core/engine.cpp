@@ -108,6 +108,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   revmoe::init_cuda(env, exports);
   revmoe::init_signals(env, exports);
   revmoe::init_comm(env, exports);
+  revmoe::init_nccl(env, exports);
   return exports;
 }
 

@@ -66,6 +66,7 @@ void init_experts(Napi::Env env, Napi::Object exports);
 void init_cuda(Napi::Env env, Napi::Object exports);
 void init_signals(Napi::Env env, Napi::Object exports);
 void init_comm(Napi::Env env, Napi::Object exports);
+void init_nccl(Napi::Env env, Napi::Object exports);
 
 template <typename Function>
 void define(Napi::Env env, Napi::Object exports, const char* name, Function function) {

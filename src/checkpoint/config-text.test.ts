@@ -51,6 +51,18 @@ test("keys are added behind the source's own text, and real numbers keep their p
     );
   }));
 
+test("a block whose type has the older name is exchanged in its place", () =>
+  withFolder((folder) => {
+    const text =
+      '{\n  "eps": 1e-06,\n  "rope_scaling": {\n    "type": "linear",\n    "factor": 2.0\n  },\n  "dtype": "float32"\n}\n';
+    writeFileSync(join(folder, "config.json"), text);
+    const source = JSON.parse(text) as Record<string, unknown>;
+    assert.equal(
+      configText(folderFiles(folder), source, "float32", olderKeys(source)),
+      '{\n  "eps": 1e-06,\n  "rope_scaling": { "rope_type": "linear", "type": "linear", "factor": 2.0 },\n  "dtype": "float32"\n}\n',
+    );
+  }));
+
 test("what transformers 4 needs beside the keys of transformers 5, and nothing where it is there", () => {
   const rope = { rope_theta: 1e6, rope_type: "linear", factor: 2 };
   assert.deepEqual(olderKeys({ model_type: "qwen3_moe", num_local_experts: 5, rope_parameters: rope }), {
@@ -77,6 +89,13 @@ test("what transformers 4 needs beside the keys of transformers 5, and nothing w
   assert.deepEqual(olderKeys({ rope_parameters: longrope, num_experts: 1 }), {
     rope_scaling: longrope,
     original_max_position_embeddings: 16,
+  });
+  // Blocks in the older dialect, as some files have them: GLM's share is looked for at the top, Granite's type under its newer name.
+  const shared = { rope_type: "yarn", factor: 4, partial_rotary_factor: 0.75 };
+  assert.deepEqual(olderKeys({ rope_scaling: shared }), { partial_rotary_factor: 0.75 });
+  assert.deepEqual(olderKeys({ rope_scaling: shared, partial_rotary_factor: 0.75 }), {});
+  assert.deepEqual(olderKeys({ rope_scaling: { type: "linear", factor: 2 }, rope_theta: 10 }), {
+    rope_scaling: { rope_type: "linear", type: "linear", factor: 2 },
   });
   for (const old of [
     { rope_theta: 1e4, rope_scaling: null, num_experts: 5 },

@@ -2,6 +2,7 @@
 // it was, even the spelling of numbers (strict readers distinguish 1.0 and 1). An export adds keys at its end.
 import { isDeepStrictEqual } from "node:util";
 
+import { FAMILIES } from "../families/registry.js";
 import type { DType } from "../torch/tensor.js";
 import type { ModelFiles } from "./model-files.js";
 import { textConfig, withTextConfig } from "./config/text-config.js";
@@ -54,7 +55,7 @@ function edit(text: string, wanted: Json): string {
     if (isDeepStrictEqual(value, wanted[key]) || !/^\w+$/.test(key)) continue;
     edited = Object.hasOwn(wanted, key)
       ? edited.replace(
-          new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|null|\\d+(?=\\s*[,}])|\\[[^[\\]]*\\])`),
+          new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|null|\\d+(?=\\s*[,}])|\\[[^[\\]]*\\]|\\{[^{}]*\\})`),
           (_, start: string) => start + spell(wanted[key], key),
         )
       : edited.replace(new RegExp(`,\\s*"${key}"\\s*:\\s*(\\{[^{}]*\\}|"[^"]*"|null)`), "");
@@ -65,43 +66,37 @@ function edit(text: string, wanted: Json): string {
   return lines.length > 0 ? edited.replace(/\s*\}\s*$/, `${lines.join("")}\n}\n`) : edited;
 }
 
-const LOCAL = ["num_local_experts", "num_experts"] as const;
-const PLAIN = ["num_experts", "num_local_experts"] as const;
-/** A family's key for its number of experts, and the key that files of transformers 5 may have instead. */
-const EXPERTS_KEYS: Record<string, readonly [string, string]> = {
-  qwen2_moe: PLAIN,
-  qwen3_moe: PLAIN,
-  olmoe: PLAIN,
-  mixtral: LOCAL,
-  granitemoe: LOCAL,
-  minimax_m2: LOCAL,
-  gpt_oss: LOCAL,
-};
-
 /**
- * Keys that transformers 4 needs in a config.json of transformers 5; without them it silently takes its defaults:
- * `rope_theta`, `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, and the number of experts under
- * the family's own key. Empty if the file is in the older form. transformers 5 reads the same from both forms.
+ * Keys that transformers 4 needs in a config.json of transformers 5; without them it silently takes its defaults, or
+ * fails: `rope_theta`, `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`, `rope_type` beside the older
+ * `type`, and the number of experts under the family's own key. Empty if the file has them. transformers 5 reads the
+ * same from both forms.
  */
 export function olderKeys(source: Json): Json {
   const added: Json = {};
-  const [own, other] = EXPERTS_KEYS[String(source.model_type)] ?? [];
-  if (own !== undefined && source[own] === undefined && source[other] !== undefined) added[own] = source[other];
-  const rope = source.rope_parameters;
-  if (typeof rope === "object" && rope !== null && source.rope_scaling === undefined) {
-    const { rope_theta: theta, ...scaling } = rope as Json;
-    if (theta !== undefined && source.rope_theta === undefined) added.rope_theta = theta;
-    // For a longrope block without a factor, transformers 4 looks for the original length at the top level.
-    const length = scaling.original_max_position_embeddings;
-    if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
-      added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
-    }
-    const share = scaling.partial_rotary_factor;
-    if (share !== undefined && source.partial_rotary_factor === undefined) added.partial_rotary_factor = share;
-    added.rope_scaling = (scaling.rope_type ?? "default") === "default" ? null : scaling;
+  const own = FAMILIES.find(({ modelType }) => modelType === source.model_type)?.expertsKeyIn4;
+  const count = source.num_experts ?? source.num_local_experts;
+  if (own !== undefined && source[own] === undefined && count !== undefined) added[own] = count;
+  const rope = blockOf(source.rope_scaling) ?? (source.rope_scaling === undefined && blockOf(source.rope_parameters));
+  if (!rope) return added;
+  const { rope_theta: theta, ...scaling } = rope;
+  const share = scaling.partial_rotary_factor;
+  if (share !== undefined && source.partial_rotary_factor === undefined) added.partial_rotary_factor = share;
+  if (source.rope_scaling !== undefined) {
+    if (rope.rope_type === undefined && rope.type !== undefined) added.rope_scaling = { rope_type: rope.type, ...rope };
+    return added;
   }
+  if (theta !== undefined && source.rope_theta === undefined) added.rope_theta = theta;
+  // Of a longrope block without a factor, transformers 4 looks for the original length at the top.
+  const length = scaling.original_max_position_embeddings;
+  if (scaling.rope_type === "longrope" && scaling.factor === undefined && length !== undefined) {
+    added.original_max_position_embeddings = source.original_max_position_embeddings ?? length;
+  }
+  added.rope_scaling = (scaling.rope_type ?? "default") === "default" ? null : scaling;
   return added;
 }
+
+const blockOf = (value: unknown): Json | null => (typeof value === "object" && value !== null ? (value as Json) : null);
 
 /** Like JSON.stringify, but keeps the point that distinguishes a float from a whole number. */
 function spell(value: unknown, key: string): string {

@@ -103,7 +103,7 @@ export function exportFolder(dir: string, source: string, options: ExportOptions
     const write = (side: string): void => {
       const content = { tensors, config: form.config, addedKeys: { ...older, ...quantised, ...form.addedKeys } };
       writeContent(side, content, { source: from, maxShardBytes, extraFiles });
-      checkReopened(side, stated);
+      checkReopened(side, { ...stated, ...older });
     };
     const kept = saveFolder(dir, write, replaced);
     const used = new Set([...[...matched.values()].flat(), ...passing].map(({ name }) => name));

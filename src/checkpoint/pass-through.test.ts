@@ -6,12 +6,13 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import type { Architecture } from "../model/architecture.js";
 import { freeModel, savedBytes, weightBytes } from "../model/model.js";
 import { ledger } from "../torch/memory.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { dtype, fromArray, shape, type Tensor } from "../torch/tensor.js";
 import { exportFolder } from "./export.js";
-import { openFolder, SINGLE_FILE } from "./folder.js";
+import { openFolder, readConfig, SINGLE_FILE } from "./folder.js";
 import { loadModel } from "./load.js";
 import { openSafetensors } from "./safetensors/file.js";
 import { writeSafetensors } from "./safetensors/writer.js";
@@ -123,12 +124,15 @@ test("the tower of a model that sees is in what is saved and exported, byte for 
     const tower = scope(() => names.map((name) => [name, keep(source.read(name))] as const));
     source.close();
     assert.equal(names.length, 21);
-    const [exported, saved] = ["exported", "saved"].map((each) => join(folder, each));
+    const [exported, asTrained, saved] = ["exported", "trained", "saved"].map((each) => join(folder, each));
     exportFolder(exported, dir, { layout: "fused", dtype: "bfloat16", maxShardBytes: 9000 });
+    const trained = { network: { coupling: "momentum" }, extend: (a: Architecture) => a, extraFiles: () => {} };
+    exportFolder(asTrained, dir, { layout: "per-expert", dtype: "bfloat16", maxShardBytes: 9000, trained });
+    assert.equal(readConfig(asTrained).config.model_type, "qwen3_5_moe");
     const model = loadModel(dir, { weightsDtype: "bfloat16", device: "cpu" });
     saveModel(saved, model, { source: folderFiles(dir) });
     freeModel(model);
-    for (const each of [exported, saved]) assertHas(each, Object.fromEntries(tower));
+    for (const each of [exported, asTrained, saved]) assertHas(each, Object.fromEntries(tower));
     free(...tower.map(([, tensor]) => tensor));
   }));
 

@@ -9,14 +9,14 @@ export const ROWS = {
     wholeWords: true,
     metavar: "FOLDER...",
     default: ["runs"],
-    about: "folders of runs, or folders that hold runs; may stand without the flag",
+    about: "folders of runs, or folders that contain runs; the flag itself may be left out",
   },
   port: {
     kind: "integer",
     default: 4747,
     min: 0,
     max: 65535,
-    about: "where the page is served, on this machine alone; 0: any port that is free",
+    about: "port of the page, which only this machine can open; 0: any free port",
   },
 } as const satisfies SettingRows;
 
@@ -25,7 +25,11 @@ export const command: Command<typeof ROWS> = {
   usage: "revmoe dashboard [RUN...] [--port N]",
   example: "revmoe dashboard runs\nrevmoe dashboard runs/first runs/second --port 8080",
   settings: { rows: ROWS },
-  positional: { label: "RUN...", about: "runs, or folders that hold runs; by default runs", setting: "runs" },
+  positional: {
+    label: "RUN...",
+    about: "folders of runs, or folders that contain runs; by default the folder runs",
+    setting: "runs",
+  },
   json: true,
   jsonAbout: "print address, runs and notes as one JSON document, then serve",
   load: () => import("./dashboard/run.js"),

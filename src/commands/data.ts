@@ -6,7 +6,7 @@ import type { Command } from "./command.js";
 const SHOWN = "What is shown";
 
 export const ROWS = {
-  train_file: { ...TRAIN_ROWS.train_file, about: "rows, as train takes them; may stand without the flag" },
+  train_file: { ...TRAIN_ROWS.train_file, about: "rows, as revmoe train takes them; the flag itself may be left out" },
   model: {
     ...TRAIN_ROWS.model,
     about: "folder with the tokenizer and its chat template: a checkpoint, a run, a .gguf file, or a name on the hub",
@@ -16,14 +16,14 @@ export const ROWS = {
     default: 3,
     min: 0,
     group: SHOWN,
-    about: "rows that are shown, from the first; with --json all rows unless it is given",
+    about: "how many rows to show, from the first on; with --json all rows, unless you give a number",
   },
   html: {
     kind: "string",
     default: "",
     metavar: "FILE",
     group: SHOWN,
-    about: "write rows and figures as a page for a browser, too",
+    about: "also write the rows and figures as a web page into this file",
   },
   format: TRAIN_ROWS.format,
   columns: TRAIN_ROWS.columns,
@@ -54,8 +54,8 @@ export const command: Command<typeof ROWS> = {
       limit: "Use rows.",
     },
   },
-  positional: { label: "FILE...", about: "the rows, as train_file has them", setting: "train_file" },
+  positional: { label: "FILE...", about: "the rows, as for train_file", setting: "train_file" },
   json: true,
-  jsonAbout: "print a JSON line for each row, for machines; the rest goes to the other stream",
+  jsonAbout: "print a JSON line for each row, for machines; the summary goes to stderr",
   load: () => import("./run/data.js"),
 };

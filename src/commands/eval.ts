@@ -5,7 +5,7 @@ import type { Given, SettingRows, SettingsOf } from "../settings/table.js";
 import type { Command } from "./command.js";
 
 const WHAT = "What is measured";
-const LOSS = "Rows of task loss, unless said otherwise as the run had them";
+const LOSS = "Rows of task loss; by default they are read as in the run";
 const ASKING = "Questions";
 
 export const ROWS = {
@@ -22,14 +22,15 @@ export const ROWS = {
     metavar: "FILE...",
     group: WHAT,
     fromList: TRAIN_ROWS.train_file.fromList,
-    about: "rows: files, globs, folders, or sets on the hub, as train takes them",
+    about: "rows to measure on: files, globs, folders, or data sets on the hub, as revmoe train takes them",
   },
   task: {
     kind: "choice",
     choices: ["auto", "loss", "choice", "exact-match"],
     default: "auto",
     group: WHAT,
-    about: "loss and perplexity; multiple choice; exact match of a generated number; auto: seen from the rows",
+    about:
+      "what to measure; loss: loss and perplexity; choice: multiple choice; exact-match: exact match of a generated number; auto: detected from the rows, by the run's names of columns",
   },
   as: {
     kind: "choice",
@@ -37,42 +38,52 @@ export const ROWS = {
     default: "auto",
     group: WHAT,
     about:
-      "the network as it was trained, the ordinary one, or both; auto: as trained where the folder says how it was",
+      "which network to measure; trained: as it was trained; ordinary: the ordinary network; both: one after the other; auto: as trained, if the folder says how it was trained",
   },
-  limit: { kind: "integer", default: 0, min: 0, group: WHAT, about: "rows at most, from the first; 0: all" },
+  limit: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    group: WHAT,
+    about: "highest number of rows, from the first on; 0: all",
+  },
   format: { ...TRAIN_ROWS.format, group: LOSS },
   columns: { ...TRAIN_ROWS.columns, group: LOSS },
   assistant_only_loss: {
     ...TRAIN_ROWS.assistant_only_loss,
     group: LOSS,
-    about: "in conversations, the assistant's turns only",
+    about: "in conversations, measure the assistant's turns only",
   },
   completion_only_loss: {
     ...TRAIN_ROWS.completion_only_loss,
     group: LOSS,
-    about: "in prompt and completion, the completion only",
+    about: "in rows of prompt and completion, measure the completion only",
   },
-  max_length: { ...TRAIN_ROWS.max_length, group: LOSS, about: "tokens of a row at most; also of a pack of choices" },
+  max_length: {
+    ...TRAIN_ROWS.max_length,
+    group: LOSS,
+    about: "highest number of tokens in a row, and in a pack of choices",
+  },
   excess_length_strategy: { ...TRAIN_ROWS.excess_length_strategy, group: LOSS },
   per_device_eval_batch_size: {
     ...TRAIN_ROWS.per_device_eval_batch_size,
     group: LOSS,
-    about: "rows of max_length that pass at once",
+    about: "number of rows of max_length that are computed at once",
   },
   template: {
     kind: "string",
     default: "",
     group: ASKING,
     about:
-      'how a question is put, with {question} in it and \\n for a new line; "Question: {question}\\nAnswer:", or in a chat the question alone',
+      'how a question is asked, with {question} in it and \\n for a new line; none: "Question: {question}\\nAnswer:", or in a chat only the question',
   },
-  chat: { kind: "boolean", default: false, group: ASKING, about: "ask in the form of the chat template" },
+  chat: { kind: "boolean", default: false, group: ASKING, about: "ask in the format of the chat template" },
   max_new_tokens: {
     kind: "integer",
     default: 256,
     min: 1,
     group: ASKING,
-    about: "tokens of an answer at most, in task exact-match",
+    about: "highest number of tokens in an answer, in task exact-match",
   },
   ...MACHINE_ROWS,
 } as const satisfies SettingRows;

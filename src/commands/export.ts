@@ -37,15 +37,15 @@ export const ROWS = {
     default: "auto",
     group: WHAT,
     about:
-      "ordinary: write the ordinary network, even where it is another function than was trained; trained: write that one, " +
-      "with the code by which transformers loads it (trust_remote_code); auto: the ordinary one where it is near",
+      "which network to write; ordinary: the ordinary network, even if it computes something else than was trained; trained: the trained one, with the code that transformers needs to load it (trust_remote_code); auto: the ordinary one, if it is near the trained one",
   },
   layout: {
     kind: "choice",
     choices: ["per-expert", "fused"],
     default: "per-expert",
     group: FORM,
-    about: "one matrix per expert, which every loader reads, or the stacked experts of transformers 5",
+    about:
+      "form of the experts; per-expert: one matrix per expert, which every loader reads; fused: stacked as in transformers 5",
   },
   dtype: {
     kind: "choice",
@@ -53,14 +53,13 @@ export const ROWS = {
     default: "auto",
     group: FORM,
     about:
-      "type of the weights; auto: as they are; mxfp4: experts of gpt_oss in the 4-bit floats of its releases, all else in bfloat16; " +
-      "tensors that no layer here uses are copied as they are in any case",
+      "data type of the weights; auto: as they are; mxfp4: experts of gpt_oss in the 4-bit floats of its releases, all else in bfloat16; tensors that no layer here uses are always copied as they are",
   },
   max_shard_bytes: {
     ...SIZE,
     default: "5GB",
     group: FORM,
-    about: "largest file of weights",
+    about: "largest size of a file of weights",
   },
   validation_file: {
     kind: "string",
@@ -69,14 +68,14 @@ export const ROWS = {
     group: LOSS,
     fromList: TRAIN_ROWS.train_file.fromList,
     about:
-      "held-out rows, named as train names them: prints the loss as trained and as exported; read with the settings of the run",
+      "held-out rows, named as for revmoe train; prints the loss as trained and as exported; the rows are read with the settings of the run",
   },
   device: { ...TRAIN_ROWS.device, group: LOSS, about: "where to compute the loss: cpu, cuda or cuda:N" },
   threads: { ...TRAIN_ROWS.threads, group: LOSS },
   compute_dtype: {
     ...TRAIN_ROWS.compute_dtype,
     group: LOSS,
-    about: "type of the products; auto: what the device multiplies fastest",
+    about: "data type of matrix products; auto: the one that the device multiplies fastest",
   },
 } as const satisfies SettingRows;
 

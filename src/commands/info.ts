@@ -10,7 +10,7 @@ export const ROWS = {
     metavar: "MODEL",
     about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
   },
-  memory: { ...SIZE_OR_NONE, about: "main memory that a training step may take; none: what is free now" },
+  memory: { ...SIZE_OR_NONE, about: "main memory that a training step may use; none: what is free now" },
 } as const satisfies SettingRows;
 
 export const command: Command<typeof ROWS> = {
@@ -18,7 +18,7 @@ export const command: Command<typeof ROWS> = {
   usage: "revmoe info MODEL [--memory SIZE] [--json]",
   example: "revmoe info ./Qwen1.5-MoE-A2.7B",
   settings: { rows: ROWS },
-  positional: { label: "MODEL", about: "what is to be described", setting: "model" },
+  positional: { label: "MODEL", about: "the model to describe", setting: "model" },
   json: true,
   load: () => import("./run/info.js"),
 };

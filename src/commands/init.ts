@@ -12,7 +12,7 @@ export const ROWS = {
     kind: "string",
     default: "train.yaml",
     metavar: "FILE.yaml",
-    about: "the settings file that is written; may stand without the flag",
+    about: "the settings file to write; the flag itself may be left out",
   },
   model: { ...TRAIN_ROWS.model, required: false, default: "" },
   train_file: { ...TRAIN_ROWS.train_file, required: false, default: "" },
@@ -29,10 +29,10 @@ export const ROWS = {
   gpu: {
     ...PLAN_ROWS.gpu,
     group: MACHINE,
-    about: `another machine than this one, with this card: a name ("RTX 4090", "H100"), or its memory (24GiB)`,
+    about: 'card of another machine to train on; a name ("RTX 4090", "H100"), or its memory (24GiB)',
   },
-  memory: { ...PLAN_ROWS.memory, group: MACHINE, about: "its main memory; none: what is free on this machine" },
-  disk: { ...PLAN_ROWS.disk, group: MACHINE, about: "room on its disk; none: what is free on this machine" },
+  memory: { ...PLAN_ROWS.memory, group: MACHINE, about: "main memory of the machine; none: what is free on this one" },
+  disk: { ...PLAN_ROWS.disk, group: MACHINE, about: "room on the disk of the machine; none: what is free on this one" },
   goal: {
     kind: "choice",
     choices: GOALS,
@@ -40,7 +40,7 @@ export const ROWS = {
     group: MACHINE,
     about: `what matters most. ${GOALS_ABOUT}`,
   },
-  force: { kind: "boolean", default: false, about: "write over a file that is there" },
+  force: { kind: "boolean", default: false, about: "replace the settings file if it exists" },
 } as const satisfies SettingRows;
 
 export const command: Command<typeof ROWS> = {
@@ -49,7 +49,7 @@ export const command: Command<typeof ROWS> = {
   example:
     "revmoe init\nrevmoe init first.yaml --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --gpu 'RTX 4090' --memory 64GiB",
   settings: { rows: ROWS },
-  positional: { label: "FILE.yaml", about: "the settings file that is written", setting: "output" },
+  positional: { label: "FILE.yaml", about: "the settings file to write", setting: "output" },
   json: true,
   load: () => import("./run/init/init.js"),
 };

@@ -11,22 +11,29 @@ export const ROWS = {
     min: 0,
     max: 1024,
     group: GROUP,
-    about: "processes of this machine; 0: PET_NPROC_PER_NODE, else 1",
+    about: "number of processes on this machine; 0: PET_NPROC_PER_NODE, or 1 without it",
   },
-  nnodes: { kind: "integer", default: 0, min: 0, max: 65536, group: GROUP, about: "machines; 0: PET_NNODES, else 1" },
+  nnodes: {
+    kind: "integer",
+    default: 0,
+    min: 0,
+    max: 65536,
+    group: GROUP,
+    about: "number of machines; 0: PET_NNODES, or 1 without it",
+  },
   node_rank: {
     kind: "integer",
     default: -1,
     min: -1,
     group: GROUP,
-    about: "which of them this is, from 0; -1: PET_NODE_RANK, else 0",
+    about: "number of this machine, from 0; -1: PET_NODE_RANK, or 0 without it",
   },
   master_addr: {
     kind: "string",
     default: "",
     metavar: "HOST",
     group: GROUP,
-    about: "the machine of rank 0, with several; else PET_MASTER_ADDR",
+    about: "the machine of rank 0, if there are several; none: PET_MASTER_ADDR",
   },
   master_port: {
     kind: "integer",
@@ -34,7 +41,8 @@ export const ROWS = {
     min: 0,
     max: 65535,
     group: GROUP,
-    about: "a port of that machine; 0: PET_MASTER_PORT, else 29500, or a free one of a single machine",
+    about:
+      "a free port of the machine of rank 0; 0: PET_MASTER_PORT, or without it 29500, or any free port if there is one machine",
   },
 } as const satisfies SettingRows;
 
@@ -43,6 +51,9 @@ export const command: Command<typeof ROWS> = {
   usage: "revmoe launch [--setting value ...] COMMAND [...]",
   example: "revmoe launch --nproc 2 train config.yaml --output-dir runs/first",
   settings: { rows: ROWS },
-  passesOn: { label: "COMMAND", about: "what every rank runs, as behind revmoe: train and its words" },
+  passesOn: {
+    label: "COMMAND",
+    about: "the command that every rank runs, written as after revmoe: train and its settings",
+  },
   load: () => import("./run/launch.js"),
 };

@@ -11,9 +11,9 @@ export const ROWS = {
     kind: "string",
     default: FOLDER,
     metavar: "FOLDER",
-    about: `folder of the run: a new one, or ${FOLDER}, where an earlier quickstart is replaced`,
+    about: `folder of the run; it must be new, but in ${FOLDER} an earlier quickstart is replaced`,
   },
-  max_steps: { kind: "integer", default: 80, min: 1, about: "training steps of 2048 tokens" },
+  max_steps: { kind: "integer", default: 80, min: 1, about: "number of training steps, of 2048 tokens each" },
   threads: { kind: "integer", default: 0, min: 0, about: "CPU threads; 0: all cores" },
 } as const satisfies SettingRows;
 

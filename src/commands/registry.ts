@@ -27,19 +27,19 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     load: async () => (await import("./dashboard.js")).command,
   },
   data: {
-    about: "Show rows as the model sees them: tokens, what of them is trained, lengths, what is cut",
+    about: "Show rows as the model sees them: tokens, which of them are trained, lengths, what is cut",
     load: async () => (await import("./data.js")).command,
   },
   info: {
-    about: "Say what a model is: layers, parameters, weights, templates, and what trains it here",
+    about: "Describe a model: layers, parameters, weights, templates, and how this machine can train it",
     load: async () => (await import("./info.js")).command,
   },
   plan: {
-    about: "Say what a training step will take, by term, and what fits",
+    about: "Calculate the memory of a training step, term by term, and show which settings fit",
     load: async () => (await import("./plan.js")).command,
   },
   bench: {
-    about: "Compare memory, time and gradients of methods on the same work",
+    about: "Compare memory, time and gradients of training methods on the same work",
     load: async () => (await import("./bench.js")).command,
   },
   generate: {
@@ -47,7 +47,7 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     load: async () => (await import("./generate.js")).command,
   },
   eval: {
-    about: "Measure a model: held-out loss, multiple choice, or exact match of answers",
+    about: "Measure a model: loss on held-out rows, multiple choice, or exact match of answers",
     load: async () => (await import("./eval.js")).command,
   },
   export: {
@@ -55,15 +55,15 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     load: async () => (await import("./export.js")).command,
   },
   upcycle: {
-    about: "Turn a dense model into a mixture of experts that computes the same, to be trained on",
+    about: "Turn a dense model into a mixture of experts that computes the same, for further training",
     load: async () => (await import("./upcycle.js")).command,
   },
   verify: {
-    about: "Check a model, a checkpoint, a run or a cached model for damage, and whether it fits itself",
+    about: "Check a model, a checkpoint, a run or a cached model for damage, and whether its files fit together",
     load: async () => (await import("./verify.js")).command,
   },
   setup: {
-    about: "Get what is missing and build the engine; LIBTORCH=/path chooses a libtorch and is remembered",
+    about: "Get what is missing, and build the engine; LIBTORCH=/path chooses a libtorch, and is remembered",
     load: async () => (await import("./setup.js")).command,
   },
   doctor: {
@@ -71,11 +71,11 @@ export const COMMANDS: Readonly<Record<string, RegisteredCommand>> = {
     load: async () => (await import("./doctor.js")).command,
   },
   quickstart: {
-    about: "Fine-tune the tiny model of examples/ on real text and show what it took",
+    about: "Fine-tune the tiny model in examples/ on real text, and show its loss and memory",
     load: async () => (await import("./quickstart.js")).command,
   },
   completion: {
-    about: "Print a script with which bash, zsh or fish completes commands, flags and choices",
+    about: "Print a script that makes bash, zsh or fish complete commands, flags and choices",
     load: async () => (await import("./completion.js")).command,
   },
 };

@@ -10,6 +10,6 @@ export const command: Command<typeof TRAIN_ROWS> = {
   example:
     "revmoe train --model ./Qwen1.5-MoE-A2.7B --train-file chats.jsonl --validation-rows 50 --output-dir runs/first",
   settings: TRAIN_TABLE,
-  positional: { label: "CONFIG.yaml", about: "settings as a YAML file; flags come before it" },
+  positional: { label: "CONFIG.yaml", about: "a YAML file of settings; flags override it" },
   load: () => import("./run/train.js"),
 };

@@ -34,14 +34,13 @@ export const ROWS = {
     default: "auto",
     group: WHAT,
     about:
-      "the family it becomes; auto: one that can compute the same. mixtral: no biases, no norms of queries and keys; qwen3_moe: such norms; " +
-      "qwen2_moe: biases of queries, keys and values, and a shared expert",
+      "family of the new model; auto: one that can compute the same; mixtral: no biases, no norms of queries and keys; qwen3_moe: with those norms; qwen2_moe: biases of queries, keys and values, and a shared expert",
   },
   allow_inexact: {
     kind: "boolean",
     default: false,
     group: WHAT,
-    about: "also write a model that does not compute the same at the start; what is lost is said",
+    about: "also write a model that computes something else at the start; what is lost is printed",
   },
   num_experts: {
     kind: "integer",
@@ -49,7 +48,7 @@ export const ROWS = {
     min: 2,
     max: 1024,
     group: EXPERTS,
-    about: "experts of a layer, each a copy of its MLP",
+    about: "number of experts in a layer; each is a copy of the layer's MLP",
   },
   experts_per_token: {
     kind: "integer",
@@ -57,7 +56,7 @@ export const ROWS = {
     min: 2,
     group: EXPERTS,
     about:
-      "experts that a token is sent to; the gate of a single one would always be 1, and its router would never learn",
+      "number of experts that each token is sent to; with only one its gate would always be 1, and the router would never learn",
   },
   expert_width: {
     kind: "integer",
@@ -65,15 +64,14 @@ export const ROWS = {
     min: 0,
     group: EXPERTS,
     about:
-      "inner width of an expert; 0: that of the MLP. A divisor of it cuts each copy into slices; the function is equal where experts_per_token is a " +
-      "multiple of their number",
+      "inner width of an expert; 0: that of the MLP; a divisor of the MLP's width cuts each copy into slices, and the model computes the same if experts_per_token is a multiple of the number of slices",
   },
   decoder_sparse_step: {
     kind: "integer",
     default: 1,
     min: 1,
     group: EXPERTS,
-    about: "give experts to every so many layers, and leave the others dense (not in mixtral)",
+    about: "give experts to every so many layers, and leave the others dense; not possible in mixtral",
   },
   router_std: {
     kind: "number",
@@ -81,7 +79,7 @@ export const ROWS = {
     above: 0,
     group: VALUES,
     about:
-      "standard deviation of the router's weights, which are random: equal ones would send all tokens to the same experts",
+      "standard deviation of the router's random weights; they are random, as equal ones would send all tokens to the same experts",
   },
   noise: {
     kind: "number",
@@ -90,8 +88,7 @@ export const ROWS = {
     max: 1,
     group: VALUES,
     about:
-      "what is added to each expert, as a fraction of a matrix's standard deviation. 0: the function is equal, and the router learns once the experts " +
-      "have parted, because they see different tokens",
+      "noise added to each expert, as a share of a matrix's standard deviation; 0: the model computes the same, and the router learns once the experts have grown apart, because they see different tokens",
   },
   seed: {
     kind: "integer",
@@ -99,14 +96,14 @@ export const ROWS = {
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
     group: VALUES,
-    about: "of router and noise; the same gives the same files",
+    about: "seed for router and noise; the same seed gives the same files",
   },
   weights_dtype: {
     kind: "choice",
     choices: ["auto", "bfloat16", "float32"],
     default: "auto",
     group: VALUES,
-    about: "type on disk; auto: as in the dense checkpoint (float32 where that is neither)",
+    about: "data type of the saved weights; auto: as in the dense checkpoint (float32 if that has another type)",
   },
 } as const satisfies SettingRows;
 

@@ -17,7 +17,7 @@ export const command: Command<typeof ROWS> = {
   usage: "revmoe verify PATH [--json]",
   example: "revmoe verify runs/first",
   settings: { rows: ROWS },
-  positional: { label: "PATH", about: "what is to be checked", setting: "path" },
+  positional: { label: "PATH", about: "what to check", setting: "path" },
   json: true,
   load: () => import("./run/verify.js"),
 };

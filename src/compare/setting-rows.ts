@@ -20,7 +20,7 @@ export const BENCH_ROWS = {
     required: true,
     metavar: "FOLDER|FILE",
     group: COMPARED,
-    about: "folder of a Hugging Face checkpoint, or a config.json for random weights",
+    about: "folder of a Hugging Face checkpoint, or a config.json, which gets random weights",
   },
   methods: {
     kind: "choice",
@@ -36,7 +36,7 @@ export const BENCH_ROWS = {
     list: true,
     default: ["auto"],
     group: COMPARED,
-    about: `the network of the rows; auto: ${DEFAULT_COUPLING} for method reversible, the ordinary network for the others`,
+    about: `coupling of the compared networks; auto: ${DEFAULT_COUPLING} for method reversible, ordinary for the others`,
   },
   gamma: {
     kind: "number",
@@ -62,7 +62,8 @@ export const BENCH_ROWS = {
     list: true,
     default: [],
     group: COMPARED,
-    about: "numbers of blocks; other than the model's own: random weights; none: the model's own",
+    about:
+      "numbers of blocks to compare; a number other than the model's own gets random weights; none: the model's own number",
   },
   max_length: {
     kind: "integer",
@@ -71,7 +72,7 @@ export const BENCH_ROWS = {
     list: true,
     default: [512],
     group: COMPARED,
-    about: "tokens of a row",
+    about: "number of tokens in a row",
   },
 
   train_file: {
@@ -79,7 +80,7 @@ export const BENCH_ROWS = {
     default: "",
     metavar: "FILE",
     group: WORK,
-    about: "rows to train on, as for train; none: random tokens from the seed",
+    about: "rows to train on, as in revmoe train; none: random tokens drawn from seed",
   },
   per_device_train_batch_size: { ...row.per_device_train_batch_size, group: WORK },
   gradient_accumulation_steps: { ...row.gradient_accumulation_steps, group: WORK },
@@ -87,29 +88,30 @@ export const BENCH_ROWS = {
   weights_dtype: {
     ...row.weights_dtype,
     group: WORK,
-    about: "type of the weights; auto: the checkpoint's, and by config.json for random weights",
+    about: "data type of the weights; auto: as in the checkpoint, or as config.json says for random weights",
   },
   compute_dtype: { ...row.compute_dtype, group: WORK },
   loss_tile_tokens: { ...row.loss_tile_tokens, group: WORK },
-  seed: { ...row.seed, group: WORK, about: "of random weights and random tokens" },
+  seed: { ...row.seed, group: WORK, about: "seed for random weights and random tokens" },
 
   steps: {
     kind: "integer",
     default: 6,
     min: 1,
     group: MACHINE,
-    about: "measured steps of each row, after one that is not; the rows of a depth take turns, times are medians",
+    about:
+      "number of measured steps for each line of the table, after one that is not measured; lines of equal depth take turns, and times are medians",
   },
   gradients: {
     kind: "boolean",
     default: true,
     group: MACHINE,
-    about: "compare all gradients with those of method store, through a temporary file of 4 bytes per parameter",
+    about: "compare all gradients with those of method store; this needs a temporary file of 4 bytes per parameter",
   },
   memory_limit: {
     ...SIZE_OR_NONE,
     group: MACHINE,
-    about: "most bytes of tensors on the cpu, to see what runs out of memory; none: what the machine has",
+    about: "limit for the bytes of tensors on the cpu, to see what runs out of memory; none: what the machine has",
   },
   device: { ...row.device, group: MACHINE },
   threads: { ...row.threads, group: MACHINE },
@@ -118,7 +120,7 @@ export const BENCH_ROWS = {
     default: "",
     metavar: "FILE",
     group: MACHINE,
-    about: "draw memory against depth, a line per method",
+    about: "draw memory over depth, with a line for each method, into this file",
   },
 } as const satisfies SettingRows;
 

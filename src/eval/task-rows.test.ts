@@ -33,6 +33,27 @@ test("the task is seen from the rows where it is one alone", () => {
   refused(() => detectTask([row({ text: "a" }), row({ question: "b", answer: "c" })]), /which no task has/);
 });
 
+test("columns that the run named count by their names in the run, where the rows have them", () => {
+  const asked = { prompt: "question", completion: "answer" };
+  for (const [value, columns, task] of [
+    [{ question: "a", answer: "4" }, asked, "loss"],
+    [{ prompt: "a", reply: "b" }, { completion: "reply" }, "loss"],
+    [{ question: "a", answer: "4", story: "b" }, { text: "story" }, undefined],
+    [{ question: "a", choices: ["x", "y"], answer: 0 }, { messages: "chat" }, "choice"],
+    [{ question: "a", choices: ["x", "y"], answer: 0 }, asked, undefined],
+    [{ ctx: "a", endings: ["x", "y"], label: "0" }, { text: "ctx" }, undefined],
+    [{ text: "a" }, asked, "loss"],
+    [{ endings: "a", label: "b" }, { prompt: "endings", completion: "label" }, "loss"],
+  ] as [Record<string, unknown>, Record<string, string>, string | undefined][]) {
+    if (task) assert.equal(detectTask([row(value), row(value)], columns), task, JSON.stringify(value));
+    else refused(() => detectTask([row(value)], columns), /which fit loss and .* Set task/);
+  }
+  refused(
+    () => detectTask([row({ words: "a" })], { prompt: "words" }),
+    /the first rows have the keys "words", which no task has .* Set task, or/,
+  );
+});
+
 test("choices in the layouts of question and answer, ARC and HellaSwag", () => {
   const two = { question: "Q?", choices: ["x", "y", "z"] };
   for (const [value, answer] of [

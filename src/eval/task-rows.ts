@@ -1,7 +1,7 @@
-// The task of a file's rows: text to predict, a question with choices, or a question whose answer is a number. Reads
-// the usual layouts (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings
-// and label; GSM8K's question and answer). All complaints name the row.
-import { emptyIn, isSample } from "../data/conversation.js";
+// What the rows of a file are for: text to predict, a question with choices, or a question whose answer is a number. Reads
+// the layouts in use (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings and
+// label; GSM8K's question and answer). All complaints name the row.
+import { emptyIn, isSample, renameColumns } from "../data/conversation.js";
 import { describe, keyList, type Row } from "../data/rows.js";
 import { UserError } from "../errors.js";
 
@@ -36,14 +36,14 @@ const FITS: Record<Task, (value: Record<string, unknown>) => boolean> = {
 };
 
 /**
- * The only task that fits all of the first rows. `columns` are those of the run that made the model; rows that fit no
- * task as they are, but have these columns, are rows to predict. Errors: UserError if no task or several fit.
+ * The task that all of the first rows are for, where it is one alone, by their columns as the run that made the model named them
+ * (`columns`), where they have these.
  */
 export function detectTask(rows: Row[], columns: Record<string, string> = {}): Task {
   const first = rows.slice(0, ROWS_LOOKED_AT);
-  const fitting = (Object.keys(FITS) as Task[]).filter((task) => first.every(({ value }) => FITS[task](value)));
+  const named = hasColumns(first, columns) ? renameColumns(first, columns) : first;
+  const fitting = (Object.keys(FITS) as Task[]).filter((task) => named.every(({ value }) => FITS[task](value)));
   if (fitting.length === 1) return fitting[0];
-  if (fitting.length === 0 && hasColumns(rows, columns)) return "loss";
   const keys = keyList([...new Set(first.flatMap(({ value }) => Object.keys(value)))]);
   throw new UserError(
     `${rows[0].place}: the first rows have the keys ${keys}, which ${fitting.length === 0 ? "no task has" : `fit ${fitting.join(" and ")}`} ` +

@@ -1,4 +1,4 @@
-// The families whose routers correct their choice (GLM-4.5, MiniMax-M2, ERNIE-4.5): each key that they read, what they refuse, and
+// The families whose routers correct their choice (GLM-4.5, dots.llm1, Solar Open, MiniMax-M2, ERNIE-4.5): each key that they read, what they refuse, and
 // how many parameters released models have, as transformers counts them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -22,6 +22,8 @@ const SIZES = {
 };
 const FAMILIES = {
   glm4_moe: { ...SIZES, n_routed_experts: 12, num_experts_per_tok: 3 },
+  dots1: { ...SIZES, n_routed_experts: 12, num_experts_per_tok: 3, n_shared_experts: 2 },
+  solar_open: { ...SIZES, n_routed_experts: 12, num_experts_per_tok: 3 },
   minimax_m2: { ...SIZES, num_local_experts: 12, num_experts_per_tok: 3 },
   ernie4_5_moe: { ...SIZES, moe_num_experts: 12, moe_k: 3 },
 };
@@ -48,6 +50,8 @@ test("defaults are those of the classes in transformers", () => {
   });
   assert.deepEqual(table, [
     ["glm4_moe", "none", "none", 1e-5, 1e4, 4, false, false, true, [8, false], 8, false, 131_072, 1],
+    ["dots1", "none", "head", 1e-6, 1e4, 8, false, false, true, [16, false], 8, false, 2048, 0],
+    ["solar_open", "none", "none", 1e-5, 1e6, 8, false, false, true, [8, false], 8, false, 131_072, 0],
     ["minimax_m2", "none", "whole", 1e-6, 5e6, 8, false, false, false, false, 24, false, 196_608, 0],
     ["ernie4_5_moe", "none", "none", 1e-5, 5e5, 8, true, true, true, [16, false], 8, true, 131_072, 1],
   ]);
@@ -59,6 +63,8 @@ test("which layers route", () => {
     read(name, changes).layers.flatMap((layer, i) => (isRouted(layer) ? [i] : []));
   assert.deepEqual(routed("glm4_moe", { first_k_dense_replace: 3 }), [3]);
   assert.deepEqual(routed("glm4_moe", { first_k_dense_replace: 0 }), [0, 1, 2, 3]);
+  assert.deepEqual(routed("dots1", { first_k_dense_replace: 2 }), [2, 3]);
+  assert.deepEqual(routed("solar_open", {}), [0, 1, 2, 3]);
   assert.deepEqual(routed("minimax_m2", {}), [0, 1, 2, 3]);
   assert.deepEqual(routed("ernie4_5_moe", { moe_layer_start_index: 0, moe_layer_interval: 2 }), [1, 3]);
   assert.deepEqual(routed("ernie4_5_moe", { moe_layer_start_index: 2, moe_layer_end_index: 2 }), [2]);
@@ -70,11 +76,27 @@ test("biases, norms of heads, and how many features turn", () => {
   assert.deepEqual([bias, queryKeyNorm], ["qkv", "head"]);
   const width = (name: Family, changes: Record<string, unknown>): number => read(name, changes).rotary[0].width;
   assert.equal(width("glm4_moe", { partial_rotary_factor: 0.25 }), 2);
+  refuses("solar_open", { partial_rotary_factor: 0.5 }, /"partial_rotary_factor" is 0\.5/);
+  assert.equal(attentionIn(read("solar_open", { attention_bias: true })).bias, "qkv");
+  assert.equal(attentionIn(read("solar_open", { head_dim: undefined })).headDim, 128);
   assert.equal(width("minimax_m2", { rotary_dim: 6 }), 6);
   assert.equal(width("minimax_m2", { rotary_dim: 6, rope_parameters: { partial_rotary_factor: 0.5 } }), 4);
   refuses("minimax_m2", { rotary_dim: 10 }, /"rotary_dim" is 10 \(expected at most 8\)/);
   refuses("minimax_m2", { rotary_dim: 3 }, /expected a share of 8 features that is an even number of them/);
   refuses("ernie4_5_moe", { partial_rotary_factor: 0.5 }, /"partial_rotary_factor" is 0\.5/);
+});
+
+test("which layers of dots.llm1 have windows", () => {
+  const windows = (changes: Record<string, unknown>): unknown[] =>
+    read("dots1", changes).layers.map(({ attention }) => (attention.settings as { window: unknown }).window);
+  const full = [null, null, null, null];
+  assert.deepEqual(windows({}), full);
+  assert.deepEqual(windows({ max_window_layers: 2 }), [null, null, 4096, 4096]);
+  assert.deepEqual(windows({ max_window_layers: 2, sliding_window: null }), full);
+  const layer_types = ["sliding_attention", ...Array<string>(3).fill("full_attention")];
+  assert.deepEqual(windows({ layer_types, sliding_window: 7, max_window_layers: 2 }), [7, null, null, null]);
+  refuses("dots1", { layer_types: ["full_attention"] }, /"layer_types" is \["full_attention"\] \(expected .* 4 layers/);
+  refuses("dots1", { layer_types, sliding_window: null }, /"sliding_window" is null/);
 });
 
 test("gates are shares with a factor, of a sum with a least, or the scores themselves", () => {
@@ -93,6 +115,13 @@ test("gates are shares with a factor, of a sum with a least, or the scores thems
     shares.map((share) => 2.5 * share),
   );
   near(gates("glm4_moe", { norm_topk_prob: false, routed_scaling_factor: 4 }), [1, 0.5]);
+  near(gates("dots1"), [0.25, 0.125]);
+  near(
+    gates("dots1", { norm_topk_prob: true, scoring_func: "noaux_tc", routed_scaling_factor: 2.5 }),
+    shares.map((share) => 2.5 * share),
+  );
+  near(gates("solar_open"), shares);
+  near(gates("solar_open", { norm_topk_prob: false, routed_scaling_factor: 4 }), [1, 0.5]);
   near(gates("minimax_m2"), shares);
   near(gates("ernie4_5_moe"), shares);
   near(gates("ernie4_5_moe", { moe_norm_min: 0.5 }), [0.5, 0.25]);
@@ -108,6 +137,13 @@ test("what is not computed is refused by name", () => {
   refuses("glm4_moe", { topk_method: "greedy" }, /"topk_method" is "greedy"/);
   refuses("glm4_moe", { n_shared_experts: 0 }, /"n_shared_experts" is 0/);
   refuses("glm4_moe", { n_shared_experts: 20_000 }, /"n_shared_experts" is 20000 \(expected at most 16384\)/);
+  refuses("dots1", { num_experts_per_tok: undefined }, /"num_experts_per_tok" is missing/);
+  refuses("dots1", { n_shared_experts: undefined }, /"n_shared_experts" is missing/);
+  refuses("dots1", { scoring_func: "softmax" }, /"scoring_func" is "softmax" \(expected "sigmoid" or "noaux_tc"/);
+  refuses("dots1", { topk_method: "greedy" }, /"topk_method" is "greedy"/);
+  refuses("solar_open", { n_routed_experts: 0 }, /"n_routed_experts" is 0 \(expected a whole number of at least 1/);
+  refuses("solar_open", { n_group: 5 }, /"n_group" is 5/);
+  refuses("solar_open", { hidden_act: "gelu" }, /"hidden_act" is "gelu"/);
   refuses("minimax_m2", { num_local_experts: 0 }, /"num_local_experts" is 0/);
   refuses("minimax_m2", { use_qk_norm: false }, /"use_qk_norm" is false/);
   refuses("minimax_m2", { use_routing_bias: false }, /"use_routing_bias" is false/);

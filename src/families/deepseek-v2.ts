@@ -2,12 +2,13 @@
 // scores, which are gates as they are, times a factor; groups, where a file has them, are as good as their best expert. Agrees with
 // modeling_deepseek_v2.py of transformers.
 import { chosenScores, groupedChoice, probabilities, scaledGates } from "../layers/experts/router.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { readGroups } from "./parts/grouped-router.js";
 import { latentDecoder, readLatent } from "./parts/latent.js";
 
 export const deepseekV2: Family = {
   modelType: "deepseek_v2",
+  classes: causalClasses("DeepseekV2"),
   read: (read) => {
     read.only("mlp_bias", [false]);
     read.only("scoring_func", ["softmax"]);

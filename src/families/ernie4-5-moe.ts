@@ -7,7 +7,7 @@ import { type ExpertNames, routedFeedForward, USUAL_NAMES } from "../layers/expe
 import { correctedChoice, probabilities, type Router, sharesOfAtLeast } from "../layers/experts/router.js";
 import { type ConfigReader, MOST } from "./config-reader.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { denseOf, expertsOf, type Geometry, headsOf, readGeometry, sharedWidth } from "./geometry.js";
 
 const STATISTICS = "moe_statics.e_score_correction_bias";
@@ -18,6 +18,7 @@ const NAMES: ExpertNames = {
 
 export const ernie45Moe: Family = {
   modelType: "ernie4_5_moe",
+  classes: causalClasses("Ernie4_5_Moe"),
   read: (read) => {
     read.only("use_bias", [false]);
     const geometry = readGeometry(read, {

@@ -11,7 +11,8 @@ interface Defaults {
   normEpsilon: number;
   theta: number;
   maxPositions: number;
-  expertsPerToken: number;
+  /** Null where the file must say it. */
+  expertsPerToken: number | null;
   /** Which share of a head's features turn; where it is missing all do, whatever the file says. */
   partialRotary?: number;
   /** The number of these features, by another key that some files have instead. */
@@ -66,7 +67,7 @@ export function readGeometry(read: ConfigReader, defaults: Defaults): Geometry {
   const expertsKey = nameOfExperts(read, defaults);
   const numExperts = read.integer(expertsKey, undefined, 0, MOST.experts);
   const { perTokenKey = "num_experts_per_tok" } = defaults;
-  const expertsPerToken = read.integer(perTokenKey, defaults.expertsPerToken);
+  const expertsPerToken = read.integer(perTokenKey, defaults.expertsPerToken ?? undefined);
   if (numExperts > 0 && expertsPerToken > numExperts) read.fail(perTokenKey, `at most ${expertsKey}, ${numExperts}`);
   const maxPositions = read.integer("max_position_embeddings", defaults.maxPositions);
   return {
@@ -130,13 +131,13 @@ export const expertsOf = ({ hiddenSize, normEpsilon, numExperts, expertsPerToken
   sharedWidth: 0,
 });
 
-/** Width of shared experts that are one unit as wide as `key` experts. */
+/** Width of shared experts that are one unit as wide as `key` experts; without `fallback` the file must say how many. */
 export function sharedWidth(
   read: ConfigReader,
   key: string,
   expertWidth: number,
   least: number,
-  fallback: number,
+  fallback?: number,
 ): number {
   return expertWidth * read.integer(key, fallback, least, Math.floor(MOST.width / expertWidth));
 }

@@ -1,12 +1,13 @@
 // The family of GLM-4.7-Flash (model_type "glm4_moe_lite"): as deepseek_v3, with widths of its own; which layers are dense is a list.
 // Agrees with modeling_glm4_moe_lite.py of transformers.
 import type { ConfigReader } from "./config-reader.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { readSigmoidRouter } from "./parts/grouped-router.js";
 import { latentDecoder, readLatent } from "./parts/latent.js";
 
 export const glm4MoeLite: Family = {
   modelType: "glm4_moe_lite",
+  classes: causalClasses("Glm4MoeLite"),
   read: (read) => {
     const parts = readLatent(read, {
       queryRank: 768,
@@ -17,7 +18,7 @@ export const glm4MoeLite: Family = {
       expertsPerToken: 4,
     });
     const dense = denseLayers(read, parts.geometry.numLayers);
-    const router = readSigmoidRouter(read, parts.geometry, 1.8);
+    const router = readSigmoidRouter(read, parts.geometry, { factor: 1.8 });
     return latentDecoder(read, parts, { router, corrected: true, isDense: (layer) => dense[layer], shared: 1 });
   },
 };

@@ -7,12 +7,13 @@ import { denseFeedForward } from "../layers/dense.js";
 import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.js";
 import { MOST } from "./config-reader.js";
 import { decoder, predictionLayers } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { denseOf, expertsOf, headsOf, readGeometry, sharedWidth } from "./geometry.js";
 import { readSigmoidRouter } from "./parts/grouped-router.js";
 
 export const glm4Moe: Family = {
   modelType: "glm4_moe",
+  classes: causalClasses("Glm4Moe"),
   read: (read) => {
     const geometry = readGeometry(read, {
       keyValueHeads: null,
@@ -34,7 +35,7 @@ export const glm4Moe: Family = {
     const experts = {
       ...expertsOf(geometry),
       expertWidth,
-      router: readSigmoidRouter(read, geometry, 1),
+      router: readSigmoidRouter(read, geometry, { factor: 1 }),
       wideRouter: true,
       correction: [geometry.numExperts],
       sharedWidth: sharedWidth(read, "n_shared_experts", expertWidth, 1, 1),

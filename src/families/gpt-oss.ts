@@ -6,8 +6,9 @@ import { type ExpertNames, routedFeedForward } from "../layers/experts/feed-forw
 import { topLogitsRouter } from "../layers/experts/router.js";
 import { ConfigReader } from "./config-reader.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
+import { readWindows } from "./parts/windows.js";
 
 const both = (name: string) => ({ "per-expert": name, fused: name });
 
@@ -30,6 +31,8 @@ const ROPE = {
 
 export const gptOss: Family = {
   modelType: "gpt_oss",
+  classes: causalClasses("GptOss"),
+  expertsKeyIn4: "num_local_experts",
   read: (file) => {
     const stretched = file.holds("rope_scaling") || file.holds("rope_parameters");
     const read = new ConfigReader(
@@ -68,7 +71,7 @@ export const gptOss: Family = {
       },
       names: NAMES,
     } as const;
-    const windows = windowsOf(read, geometry.numLayers);
+    const windows = readWindows(read, geometry.numLayers, (layer) => layer % 2 === 0);
     return decoder(file, {
       geometry,
       normForm,
@@ -80,13 +83,3 @@ export const gptOss: Family = {
     });
   },
 };
-
-/** By `layer_types`; without it, every other layer from the first on has a window. */
-function windowsOf(read: ConfigReader, numLayers: number): (number | null)[] {
-  const [sliding, full] = ["sliding_attention", "full_attention"];
-  const types = read.source.layer_types ?? Array.from({ length: numLayers }, (_, i) => (i % 2 === 0 ? sliding : full));
-  const fits =
-    Array.isArray(types) && types.length === numLayers && types.every((type) => type === sliding || type === full);
-  if (!fits) read.fail("layer_types", `"${sliding}" or "${full}" for each of ${numLayers} layers`);
-  return (types as string[]).map((type) => (type === sliding ? read.integer("sliding_window") : null));
-}

@@ -6,7 +6,7 @@ import { type ExpertNames, routedFeedForward } from "../layers/experts/feed-forw
 import { topLogitsRouter } from "../layers/experts/router.js";
 import { scaled } from "../layers/scaled.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 const moe = (released: string, stacked: string) => ({
@@ -22,6 +22,8 @@ const NAMES: ExpertNames = {
 
 export const graniteMoe: Family = {
   modelType: "granitemoe",
+  classes: causalClasses("GraniteMoe"),
+  expertsKeyIn4: "num_local_experts",
   read: (read) => {
     const geometry = readGeometry(read, {
       keyValueHeads: "as many as heads",

@@ -6,7 +6,7 @@ import { type ExpertNames, routedFeedForward } from "../layers/experts/feed-forw
 import { chosenShares, correctedChoice, sigmoids } from "../layers/experts/router.js";
 import { MOST, type ConfigReader } from "./config-reader.js";
 import { decoder, predictionLayers } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 const NAMES: ExpertNames = {
@@ -17,6 +17,8 @@ const NAMES: ExpertNames = {
 
 export const minimaxM2: Family = {
   modelType: "minimax_m2",
+  classes: causalClasses("MiniMaxM2"),
+  expertsKeyIn4: "num_local_experts",
   read: (read) => {
     read.only("use_qk_norm", [true]);
     read.only("qk_norm_type", ["per_layer"]);

@@ -5,7 +5,7 @@ import { groupedQueryAttention } from "../layers/attention/grouped-query.js";
 import { routedFeedForward, type ExpertNames } from "../layers/experts/feed-forward.js";
 import { softmaxRouter } from "../layers/experts/router.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 const NAMES: ExpertNames = {
@@ -15,6 +15,8 @@ const NAMES: ExpertNames = {
 
 export const mixtral: Family = {
   modelType: "mixtral",
+  classes: causalClasses("Mixtral"),
+  expertsKeyIn4: "num_local_experts",
   read: (read) => {
     const geometry = readGeometry(read, {
       keyValueHeads: null,

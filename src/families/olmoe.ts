@@ -5,11 +5,13 @@ import { groupedQueryAttention } from "../layers/attention/grouped-query.js";
 import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.js";
 import { softmaxRouter } from "../layers/experts/router.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { expertsOf, headsOf, readGeometry, routedEverywhere } from "./geometry.js";
 
 export const olmoe: Family = {
   modelType: "olmoe",
+  classes: causalClasses("Olmoe"),
+  expertsKeyIn4: "num_experts",
   read: (read) => {
     const geometry = readGeometry(read, {
       keyValueHeads: "as many as heads",

@@ -7,11 +7,13 @@ import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.j
 import { softmaxRouter } from "../layers/experts/router.js";
 import { MOST } from "./config-reader.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { denseOf, expertsOf, headsOf, readGeometry, routedBySteps } from "./geometry.js";
 
 export const qwen2Moe: Family = {
   modelType: "qwen2_moe",
+  classes: causalClasses("Qwen2Moe"),
+  expertsKeyIn4: "num_experts",
   read: (read) => {
     read.only("use_sliding_window", [false]);
     read.only("qkv_bias", [true]);

@@ -7,11 +7,13 @@ import { routedFeedForward, USUAL_NAMES } from "../layers/experts/feed-forward.j
 import { softmaxRouter } from "../layers/experts/router.js";
 import { MOST } from "./config-reader.js";
 import { decoder } from "./decoder.js";
-import type { Family } from "./family.js";
+import { causalClasses, type Family } from "./family.js";
 import { denseOf, expertsOf, headsOf, readGeometry, routedBySteps } from "./geometry.js";
 
 export const qwen3Moe: Family = {
   modelType: "qwen3_moe",
+  classes: causalClasses("Qwen3Moe"),
+  expertsKeyIn4: "num_experts",
   read: (read) => {
     const geometry = readGeometry(read, {
       keyValueHeads: null,

@@ -4,6 +4,7 @@ import type { Architecture } from "../model/architecture.js";
 import { ConfigReader } from "./config-reader.js";
 import { deepseekV2 } from "./deepseek-v2.js";
 import { deepseekV3 } from "./deepseek-v3.js";
+import { dots1 } from "./dots1.js";
 import type { Family } from "./family.js";
 import { ernie45Moe } from "./ernie4-5-moe.js";
 import { glm4Moe } from "./glm4-moe.js";
@@ -15,6 +16,7 @@ import { mixtral } from "./mixtral.js";
 import { olmoe } from "./olmoe.js";
 import { qwen2Moe } from "./qwen2-moe.js";
 import { qwen3Moe } from "./qwen3-moe.js";
+import { solarOpen } from "./solar-open.js";
 import { qwen3Next } from "./delta/qwen3-next.js";
 import { qwen35Moe, qwen35MoeText } from "./delta/qwen3-5-moe.js";
 
@@ -30,6 +32,8 @@ export const FAMILIES: readonly Family[] = [
   deepseekV3,
   deepseekV2,
   glm4MoeLite,
+  dots1,
+  solarOpen,
   gptOss,
   qwen3Next,
   qwen35Moe,

@@ -13,6 +13,7 @@ const RELEASED = new URL("../../examples/released/", import.meta.url);
 const COUNTS: Record<string, number> = {
   "deepseek-v2-lite": 15_706_484_224,
   "deepseek-v3": 671_026_419_200,
+  "dots.llm1": 142_774_381_696,
   "ernie-4.5-21b-a3b": 21_825_437_888,
   "glm-4.5-air": 106_852_251_264,
   "glm-4.7-flash": 29_943_393_920,
@@ -27,6 +28,7 @@ const COUNTS: Record<string, number> = {
   "qwen3-30b-a3b": 30_532_122_624,
   "qwen3-next-80b-a3b": 79_674_391_296,
   "qwen3.5-35b-a3b": 34_660_610_688,
+  "solar-open-100b": 102_651_799_552,
 };
 
 const foldersIn = (place: URL): string[] =>

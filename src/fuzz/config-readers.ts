@@ -7,7 +7,7 @@ import { readConfig } from "../checkpoint/folder.js";
 import { folderFiles } from "../checkpoint/source.js";
 import { loadTokenizer } from "../data/tokenizer/tokenizer.js";
 import { findStopIds } from "../generate/stop-ids.js";
-import { readArchitecture } from "../families/registry.js";
+import { FAMILIES, readArchitecture } from "../families/registry.js";
 import { placedParameters } from "../model/model.js";
 import { readGeometry } from "../plan/geometry.js";
 import { planStep } from "../plan/plan.js";
@@ -20,7 +20,7 @@ import { mutateJson } from "./mutate-json.js";
 import { bytesOf, type Reader, readRepositoryFile, repositoryFile } from "./reader.js";
 
 const GOLDEN = "test/golden";
-const FAMILIES = [
+const MODELS = [
   "hf-tiny",
   "hf-tied",
   "mixtral-dynamic",
@@ -52,40 +52,14 @@ const configs =
     names.map((name) => readRepositoryFile(`${folder}/${name}/config.json`));
 
 const HINTS = [
-  "default",
-  "linear",
-  "dynamic",
-  "yarn",
-  "longrope",
-  "llama3",
-  "silu",
-  "qwen2_moe",
-  "mixtral",
-  "olmoe",
-  "qwen3_moe",
-  "glm4_moe",
-  "minimax_m2",
-  "ernie4_5_moe",
-  "revmoe_mixtral",
-  "deepseek_v3",
-  "deepseek_v2",
-  "glm4_moe_lite",
-  "gpt_oss",
-  "sliding_attention",
-  "qwen3_next",
-  "qwen3_5_moe",
-  "qwen3_5_moe_text",
-  "linear_attention",
-  "full_attention",
-  "noaux_tc",
-  "group_limited_greedy",
-  "fp8",
-  "mxfp4",
+  ...FAMILIES.map(({ modelType }) => modelType),
+  ...["default", "linear", "dynamic", "yarn", "longrope", "llama3", "silu", "revmoe_mixtral"],
+  ...["sliding_attention", "linear_attention", "full_attention", "noaux_tc", "group_limited_greedy", "fp8", "mxfp4"],
 ];
 
 export const configReader: Reader = {
   name: "config.json",
-  seeds: configs(FAMILIES),
+  seeds: configs(MODELS),
   mutate: (seed, random) => mutateJson(seed, random, HINTS),
   open: (folder) => (input) => {
     writeFileSync(join(folder, "config.json"), input);
@@ -97,7 +71,7 @@ export const configReader: Reader = {
 export const planReader: Reader = {
   name: "plan of a config.json",
   share: 0.1,
-  seeds: configs(FAMILIES),
+  seeds: configs(MODELS),
   mutate: (seed, random) => mutateJson(seed, random, HINTS),
   open: (folder) => {
     const model = join(folder, "config.json");

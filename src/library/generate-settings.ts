@@ -13,7 +13,7 @@ export const MACHINE_ROWS = {
   compute_dtype: {
     ...TRAIN_ROWS.compute_dtype,
     group: MACHINE,
-    about: "type of the weights and products; auto: what the device multiplies fastest",
+    about: "data type of weights and matrix products; auto: the one that the device multiplies fastest",
   },
 } as const satisfies SettingRows;
 
@@ -25,33 +25,34 @@ export const GENERATE_ROWS = {
     group: MODEL,
     about: "folder of a Hugging Face checkpoint or of a run, a .gguf file, or a name on the hub: org/name[@revision]",
   },
-  prompt: { kind: "string", required: true, group: MODEL, about: "the text to go on from" },
+  prompt: { kind: "string", required: true, group: MODEL, about: "the text to continue" },
   chat: {
     kind: "boolean",
     default: false,
     group: MODEL,
-    about: "take the prompt as a user's message, in the form of the chat template",
+    about: "treat the prompt as a user's message, formatted with the chat template",
   },
   as: {
     kind: "choice",
     choices: ["auto", "trained", "ordinary"],
     default: "auto",
     group: MODEL,
-    about: "the network as it was trained, or the ordinary one; auto: as trained where the folder has revmoe.json",
+    about:
+      "which network to run; trained: as it was trained; ordinary: the ordinary network; auto: as trained, if the folder has revmoe.json",
   },
   max_new_tokens: {
     kind: "integer",
     default: 128,
     min: 1,
     group: SAMPLING,
-    about: "tokens at most; by default no more than the model has positions for",
+    about: "highest number of new tokens; the default is lower if the model has fewer positions left",
   },
   temperature: {
     kind: "number",
     default: 0.8,
     min: 0,
     group: SAMPLING,
-    about: "divides the logits; 0: always the likeliest token",
+    about: "divides the logits; 0: always take the most likely token",
   },
   top_p: {
     kind: "number",
@@ -59,14 +60,14 @@ export const GENERATE_ROWS = {
     above: 0,
     max: 1,
     group: SAMPLING,
-    about: "draw from the fewest tokens that have this much of the probability; 1: from all",
+    about: "draw only from the fewest tokens that together have this share of the probability; 1: from all",
   },
   top_k: {
     kind: "integer",
     default: 0,
     min: 0,
     group: SAMPLING,
-    about: "draw from this many likeliest tokens; 0: from all",
+    about: "draw only from this many most likely tokens; 0: from all",
   },
   seed: {
     kind: "integer",
@@ -74,7 +75,7 @@ export const GENERATE_ROWS = {
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
     group: SAMPLING,
-    about: "of the draws; the same gives the same text",
+    about: "seed for drawing tokens; the same seed gives the same text",
   },
   ...MACHINE_ROWS,
 } as const satisfies SettingRows;

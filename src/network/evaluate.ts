@@ -61,7 +61,7 @@ export function evaluate(
   const found: ReturnType<typeof use>[][] = [];
   for (let from = 0; from < Math.ceil(batches.length / group.among.world); from += GROUP) {
     const [start, stop] = [first + from, first + from + GROUP].map((at) => Math.min(at, end));
-    found.push(inPass(network, () => agreed(ranks, () => group.together(() => use(start, stop)))));
+    found.push(agreed(ranks, () => inPass(network, () => group.together(() => use(start, stop)))));
   }
   for (let rank = 0; rank < ranks.world; rank++) {
     for (const sums of found.flatMap((group) => group[rank])) {

@@ -14,7 +14,7 @@ export const ADAFACTOR = defineOptimizer({
     adafactor_scale_parameter: {
       kind: "boolean",
       default: false,
-      about: "adafactor: learning rate relative to the root mean square of each matrix; then 1e-3 is a good rate",
+      about: "adafactor: scale the learning rate by the root mean square of each matrix; then 1e-3 is a good one",
     },
   },
   ignoresGradientSize: true,

@@ -19,9 +19,21 @@ export interface AdamWSettings {
 
 /** Settings of every optimizer with AdamW's moments. */
 export const ADAM_ROWS = {
-  adam_beta1: { kind: "number", default: 0.9, min: 0, below: 1, about: "decay of Adam's mean of gradients" },
-  adam_beta2: { kind: "number", default: 0.95, min: 0, below: 1, about: "decay of Adam's mean of squared gradients" },
-  adam_epsilon: { kind: "number", default: 1e-8, above: 0, about: "added to Adam's denominator" },
+  adam_beta1: {
+    kind: "number",
+    default: 0.9,
+    min: 0,
+    below: 1,
+    about: "decay rate of Adam's first moment, the mean of gradients",
+  },
+  adam_beta2: {
+    kind: "number",
+    default: 0.95,
+    min: 0,
+    below: 1,
+    about: "decay rate of Adam's second moment, the mean of squared gradients; transformers uses 0.999",
+  },
+  adam_epsilon: { kind: "number", default: 1e-8, above: 0, about: "added to the denominator of Adam's update" },
 } as const satisfies SettingRows;
 
 export const adamSettings = (settings: SettingsOf<typeof ADAM_ROWS> & { weight_decay: number }): AdamWSettings => ({

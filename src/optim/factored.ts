@@ -45,14 +45,14 @@ export const FACTORED_ROWS = {
     kind: "number",
     default: 1,
     min: 0,
-    about: "adafactor, adalomo: largest root mean square of a matrix's update before the learning rate; 0: off",
+    about: "adafactor, adalomo: largest root mean square of a matrix's update, before the learning rate; 0: no limit",
   },
   factored_decay_rate: {
     kind: "number",
     default: 0.8,
     above: 0,
     max: 1,
-    about: "adafactor, adalomo: exponent r of the second moment's decay 1 - step^-r",
+    about: "adafactor, adalomo: exponent r in the second moment's decay rate 1 - step^-r",
   },
 } as const satisfies SettingRows;
 

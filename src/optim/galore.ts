@@ -52,13 +52,13 @@ export const GALORE_ADAMW = defineOptimizer({
       kind: "integer",
       default: 200,
       min: 1,
-      about: "galore_adamw: steps between new directions, which take an eigenvalue decomposition per matrix",
+      about: "galore_adamw: steps between new directions, which take an eigenvalue decomposition of each matrix",
     },
     galore_scale: {
       kind: "number",
       default: 0.25,
       above: 0,
-      about: "galore_adamw: factor on the update of projected matrices",
+      about: "galore_adamw: factor on the updates of projected matrices",
     },
   },
   memoryRows: {
@@ -66,7 +66,8 @@ export const GALORE_ADAMW = defineOptimizer({
       kind: "integer",
       default: 128,
       min: 1,
-      about: "galore_adamw: directions in which a matrix moves at a time; smaller matrices have adamw",
+      about:
+        "galore_adamw: rank, in how many directions a matrix moves at a time; matrices whose shorter side is at most this use adamw",
     },
   },
   make: (settings) =>

@@ -20,9 +20,15 @@ export const LION = defineOptimizer({
       default: 0.9,
       min: 0,
       below: 1,
-      about: "lion: share of the kept mean of gradients in the direction of a step",
+      about: "lion: weight of the kept mean of gradients, against the new gradient, in the direction of a step",
     },
-    lion_beta2: { kind: "number", default: 0.99, min: 0, below: 1, about: "lion: decay of the kept mean of gradients" },
+    lion_beta2: {
+      kind: "number",
+      default: 0.99,
+      min: 0,
+      below: 1,
+      about: "lion: decay rate of the kept mean of gradients",
+    },
   },
   ignoresGradientSize: true,
   make: (settings) =>

@@ -37,7 +37,7 @@ export const MUON = defineOptimizer({
       default: 0.95,
       min: 0,
       below: 1,
-      about: "muon: decay of the mean of gradients that is orthogonalised",
+      about: "muon: decay rate of the mean of gradients, which is then orthogonalised",
     },
   },
   ignoresGradientSize: true,

@@ -23,7 +23,7 @@ export const SGD = defineOptimizer({
       default: 0.9,
       above: 0,
       below: 1,
-      about: "sgd: share of the earlier gradients' sum that is kept; for none, optimizer lomo",
+      about: "sgd: share of the sum of earlier gradients that each step keeps; for no momentum, use optimizer lomo",
     },
   },
   make: ({ sgd_momentum: momentum, weight_decay: weightDecay }) => sgd({ momentum, weightDecay }),

@@ -12,8 +12,11 @@ export interface Collectives {
   gather<T>(value: T): T[];
   /** Of one pass over a step's micro-batches, of whose sums every rank needs some rows; all unless said otherwise. */
   sums(needed?: NeededRows, order?: SumOrder): GradientSums;
-  /** Of one pass in which ranks read tensors of one another. */
-  reads(): RemoteReads;
+  /**
+   * Of one pass in which ranks read tensors of one another; `on` is the device of all of them where every rank offers and reads the same in the same
+   * order.
+   */
+  reads(on?: string): RemoteReads;
   /** For what ranks compute together in one step. */
   exchange(): RowExchange;
   /** Bytes of tensors that this rank has sent to others so far. */
@@ -30,6 +33,10 @@ export interface Collectives {
  */
 export const SUM_ORDERS = ["ordered", "direct"] as const;
 export type SumOrder = (typeof SUM_ORDERS)[number];
+
+/** What carries large tensors between ranks: "gloo" through main memory, "nccl" from card to card, where all ranks are at the same block. */
+export const RANK_TRANSPORTS = ["gloo", "nccl"] as const;
+export type RankTransport = (typeof RANK_TRANSPORTS)[number];
 
 /** Which rows a rank needs of the sum of a part's gradient; null for all. */
 export type NeededRows = (part: number, name: string, rank: number) => Rows | null;
@@ -50,6 +57,10 @@ export type RowExchange = (
 
 /** Tensors that are read by others under a number, which says the same on all ranks. */
 export interface RemoteReads {
+  /** Whether ranks have to offer and to read the same at the same places, and to say behind each that it may go. */
+  readonly inRounds: boolean;
+  /** What was offered and asked for since the last call goes. */
+  go(): void;
   /** Each of the ranks `to` will read the tensor once. Until it is `settled` it must not change. */
   offer(number: number, tensor: Tensor, to: readonly number[]): void;
   /** Begins to read what a rank offers; what is returned waits until it is there. */
@@ -110,7 +121,7 @@ export const ALONE: Collectives = {
     giveUp() {},
     close() {},
   }),
-  reads: () => ({ offer() {}, read: () => () => {}, settled() {}, finish() {}, close() {} }),
+  reads: () => ({ inRounds: false, go() {}, offer() {}, read: () => () => {}, settled() {}, finish() {}, close() {} }),
   exchange: () => (rows) => rows,
   sentBytes: () => 0,
   at() {},

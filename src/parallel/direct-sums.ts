@@ -1,18 +1,11 @@
 // Sums of gradients in which ranks do not wait for one another's backward passes: each adds up its own micro-batches, and then every rank sends every
 // other the rows that this one sums, in the order of the ranks. Bits are the same every time, but other ones for another number of ranks. A rank sends
 // 4 bytes x parameters x (W - 1) / W to where rows are summed, and as many again where all need the whole.
-import {
-  awaitTicket,
-  dropTicket,
-  keepRows,
-  receive,
-  startReceive,
-  startSend,
-  type Ticket,
-} from "../torch/comm/group.js";
+import { awaitTicket, keepRows, receive, startSend, type Ticket } from "../torch/comm/group.js";
 import { add_, copy_, narrow, setStorage_ } from "../torch/ops.js";
 import { free, keep, scope } from "../torch/scope.js";
 import { device, dtype, empty, fromArray, item, type Rows, shape, type Tensor } from "../torch/tensor.js";
+import { type Channel, messages } from "./channel.js";
 import { type Collectives, type GradientSums, type NeededRows, NO_ROWS, shareOf } from "./collectives.js";
 import { gradientTags } from "./tags.js";
 
@@ -44,6 +37,7 @@ export function directSums(
   { rank, world }: Pick<Collectives, "rank" | "world">,
   pass: number,
   needed: NeededRows = () => null,
+  channel: Channel = messages,
 ): GradientSums {
   const others = Array.from({ length: world }, (_, other) => other).filter((other) => other !== rank);
   const waiting: Waiting[] = [];
@@ -65,17 +59,19 @@ export function directSums(
         const { first, count } = summed(other, each.part, name, rows);
         if (count === 0) continue;
         scope(
-          () => void each.sent.push(startSend(narrow(gradient, 0, first, count), other, tags.sum(each.part, name))),
+          () =>
+            void each.sent.push(channel.send(narrow(gradient, 0, first, count), [other], tags.sum(each.part, name))),
         );
       }
       const { count } = summed(rank, each.part, name, rows);
       const parts = Array.from({ length: world }, (_, from) => {
         if (from === rank || count === 0) return null;
         const part = scope(() => keep(empty([count, ...rest], dtype(gradient), device(gradient))));
-        return { part, ticket: startReceive(part, from, tags.sum(each.part, name)) };
+        return { part, ticket: channel.receive(part, from, tags.sum(each.part, name)) };
       });
       each.coming.push({ name, parts });
     }
+    channel.go();
   };
 
   /** Leaves this rank's rows of the sum in a gradient's place. */
@@ -90,7 +86,7 @@ export function directSums(
       const own = narrow(gradient, 0, first, count);
       const terms = parts.map((each) => {
         if (each === null) return own;
-        awaitTicket(each.ticket);
+        channel.wait(each.ticket);
         return each.part;
       });
       // In the memory of what came: of two terms the sum is the same either way.
@@ -102,44 +98,46 @@ export function directSums(
   };
 
   /** To and from all where all need the whole. */
-  const exchangeWhole = ({ part, gradients, sizes }: Waiting): void => {
-    for (const [i, [name, gradient]] of Object.entries(gradients).entries()) {
-      if (needed(part, name, rank) !== null) continue;
-      const [rows] = sizes[i];
-      const rowsOf = (of: number): Rows => summed(of, part, name, rows);
-      scope(() => {
+  const exchangeWhole = ({ part, gradients, sizes }: Waiting): void =>
+    scope(() => {
+      const coming = Object.entries(gradients).flatMap(([name, gradient], i) => {
+        if (needed(part, name, rank) !== null) return [];
+        const rowsOf = (of: number): Rows => summed(of, part, name, sizes[i][0]);
         const own = rowsOf(rank);
         const whole = empty(sizes[i], dtype(gradient), device(gradient));
-        const sent = own.count === 0 ? [] : others.map((other) => startSend(gradient, other, tags.whole(part, name)));
         if (own.count > 0) copy_(narrow(whole, 0, own.first, own.count), gradient);
-        for (const other of others) {
+        const sent = own.count === 0 ? [] : [channel.send(gradient, others, tags.whole(part, name))];
+        const received = others.flatMap((other) => {
           const { first, count } = rowsOf(other);
-          if (count > 0) receive(narrow(whole, 0, first, count), other, tags.whole(part, name));
-        }
-        sent.forEach(awaitTicket);
-        setStorage_(gradient, whole);
+          return count === 0 ? [] : [channel.receive(narrow(whole, 0, first, count), other, tags.whole(part, name))];
+        });
+        return [{ gradient, whole, tickets: [...sent, ...received] }];
       });
-    }
-  };
+      channel.go();
+      for (const { gradient, whole, tickets } of coming) {
+        tickets.forEach(channel.wait);
+        setStorage_(gradient, whole);
+      }
+    });
 
   /** Norms of rows into that of all, added in the order of the ranks. */
   const together = (part: number, own: number): number =>
     scope(() => {
       const told = fromArray([own], [1], "float64");
-      const sent = others.map((other) => startSend(told, other, tags.measure(part)));
+      const sent = startSend(told, others, tags.measure(part));
       const norms = Array.from({ length: world }, (_, from) => {
         if (from === rank) return own;
         const heard = empty([1], "float64");
         receive(heard, from, tags.measure(part));
         return item(heard);
       });
-      sent.forEach(awaitTicket);
+      awaitTicket(sent);
       return Math.sqrt(norms.reduce((sum, norm) => sum + norm * norm, 0));
     });
 
   const settle = (each: Waiting): void => {
     for (const coming of each.coming.splice(0)) addUp(each, coming);
-    each.sent.splice(0).forEach(awaitTicket);
+    each.sent.splice(0).forEach(channel.wait);
     const measured = together(each.part, each.measure());
     exchangeWhole(each);
     if (needed === NO_ROWS) for (const gradient of Object.values(each.gradients)) keepRows(gradient, 0, 0);
@@ -169,16 +167,16 @@ export function directSums(
     },
     giveUp() {
       for (const { sent, coming } of waiting) {
-        sent.splice(0).forEach(awaitTicket);
-        for (const each of coming.flatMap(({ parts }) => parts)) if (each !== null) awaitTicket(each.ticket);
+        sent.splice(0).forEach(channel.wait);
+        for (const each of coming.flatMap(({ parts }) => parts)) if (each !== null) channel.wait(each.ticket);
       }
     },
     close() {
       for (const { sent, coming } of waiting.splice(0)) {
-        sent.forEach(dropTicket);
+        sent.forEach(channel.drop);
         for (const each of coming.flatMap(({ parts }) => parts)) {
           if (each === null) continue;
-          dropTicket(each.ticket);
+          channel.drop(each.ticket);
           free(each.part);
         }
       }

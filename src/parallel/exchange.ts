@@ -1,18 +1,20 @@
 // Rows that some ranks send one another all at once: what each of them computes is spread anew over tokens, heads or experts. The call waits; what it
 // returns belongs to the caller's scope.
-import { awaitTicket, startReceive, startSend, type Ticket } from "../torch/comm/group.js";
+import type { Ticket } from "../torch/comm/group.js";
 import { copy_, narrow } from "../torch/ops.js";
 import { scope } from "../torch/scope.js";
 import { device, dtype, empty, shape } from "../torch/tensor.js";
+import { type Channel, messages } from "./channel.js";
 import type { RowExchange } from "./collectives.js";
 
 const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
 
-/** Messages of one tag arrive in their order. */
+/** `channelFor` says over which a tensor of a device goes. */
 export const rowExchange =
-  (rank: number, tag: number): RowExchange =>
+  (rank: number, tag: number, channelFor: (device: string) => Channel = () => messages): RowExchange =>
   (rows, among, sent, received) =>
     scope(() => {
+      const channel = channelFor(device(rows));
       const [, ...rest] = shape(rows);
       const into = empty([total(received), ...rest], dtype(rows), device(rows));
       const tickets: Ticket[] = [];
@@ -24,10 +26,11 @@ export const rowExchange =
         at.into += received[i];
         if (other === rank) copy_(place, out);
         else {
-          if (sent[i] > 0) tickets.push(startSend(out, other, tag));
-          if (received[i] > 0) tickets.push(startReceive(place, other, tag));
+          if (sent[i] > 0) tickets.push(channel.send(out, [other], tag));
+          if (received[i] > 0) tickets.push(channel.receive(place, other, tag));
         }
       }
-      tickets.forEach(awaitTicket);
+      channel.go();
+      tickets.forEach(channel.wait);
       return into;
     });

@@ -3,20 +3,13 @@
 import { deserialize, serialize } from "node:v8";
 
 import { RankLostError, UserError } from "../errors.js";
-import {
-  awaitTicket,
-  broadcast,
-  closeGroup,
-  gatherBytes,
-  hasGroups,
-  openGroup,
-  sentBytes,
-  startSum,
-} from "../torch/comm/group.js";
+import { broadcast, closeGroup, gatherBytes, hasGroups, openGroup, sentBytes, sum } from "../torch/comm/group.js";
+import { Lane, ncclId } from "../torch/comm/nccl.js";
 import { engineInfo } from "../torch/device.js";
 import { scope } from "../torch/scope.js";
 import { fromArray, toArray } from "../torch/tensor.js";
-import { ALONE, type Collectives, type GradientSums, type RemoteReads, type SumOrder } from "./collectives.js";
+import { type Channel, messages, rounds } from "./channel.js";
+import { ALONE, type Collectives, type GradientSums, type RemoteReads } from "./collectives.js";
 import { directSums } from "./direct-sums.js";
 import { rowExchange } from "./exchange.js";
 import type { RankPlace } from "./launch-names.js";
@@ -24,9 +17,15 @@ import { orderedSums } from "./ordered-sums.js";
 import { remoteReads } from "./remote-reads.js";
 import { tagsOf } from "./tags.js";
 
-/** `seconds` that a rank may wait for another. Errors: UserError; RankLostError where the others are not there in time. */
-export function joinRanks(place: RankPlace | null, seconds: number): Collectives {
-  if (place === null) return ALONE;
+/** Ranks as they are once all have met. */
+export interface JoinedRanks extends Collectives {
+  /** From now on, large tensors of `device` travel over NCCL where all ranks send at the same places. Every rank makes the call. */
+  useNccl(library: string, device: string): void;
+}
+
+/** `seconds` that a rank may wait for another; with `copiesAll` tensors travel as those of a GPU do, for tests. Errors: UserError; RankLostError where the others are not there in time. */
+export function joinRanks(place: RankPlace | null, seconds: number, { copiesAll = false } = {}): JoinedRanks {
+  if (place === null) return { ...ALONE, useNccl() {} };
   if (!hasGroups())
     throw new UserError(
       `${place.source}: this libtorch brings no processes together (it has no Gloo). Train in one process, or see: revmoe doctor`,
@@ -50,11 +49,24 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
       throw new RankLostError(`${what}: ${plainReason(failure.message)}. ${remedy}`);
     }
   };
-  named(() => openGroup({ rank, world, host, port, serves, prefix: `revmoe/${restarts}`, seconds }));
+  named(() => openGroup({ rank, world, host, port, serves, prefix: `revmoe/${restarts}`, seconds, copiesAll }));
   named(() => trial(rank, world));
   remedy = "This rank ends, too; the other's own words say why. Start all again with resume: latest.";
   let pass = 0;
-  return {
+  let nccl: { library: string; device: string } | null = null;
+  const lanes = new Map<string, Channel>();
+  /** The lane of this use, opened when all first come to it. */
+  const channelFor = (use: string, device: string | undefined): Channel => {
+    if (nccl === null || device !== nccl.device) return messages;
+    const open = (): Channel => {
+      const { library } = nccl as { library: string };
+      const [id] = ranks.gather(rank === 0 ? ncclId(library) : new Uint8Array());
+      return rounds(new Lane({ library, id, rank, world, device, seconds }));
+    };
+    if (!lanes.has(use)) lanes.set(use, named(open));
+    return lanes.get(use) as Channel;
+  };
+  const ranks: JoinedRanks = {
     rank,
     world,
     gather: <T>(value: T) => {
@@ -66,11 +78,22 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
         );
       return all.map(([, value]) => value);
     },
-    sums: (needed, order = "ordered") => namedSums(SUMS[order]({ rank, world }, ++pass, needed), named),
-    reads: () => namedReads(remoteReads(tagsOf(++pass)), named),
+    sums: (needed, order = "ordered") => {
+      const sums =
+        order === "direct"
+          ? directSums({ rank, world }, ++pass, needed, channelFor("sums", nccl?.device))
+          : orderedSums({ rank, world }, ++pass, needed);
+      return namedSums(sums, named);
+    },
+    reads: (on) => namedReads(remoteReads(tagsOf(++pass), channelFor("reads", on)), named),
     exchange: () => {
-      const rows = rowExchange(rank, tagsOf(++pass)(0));
+      // Opened here, where all ranks are, also those that do not send rows to one another.
+      channelFor("rows", nccl?.device);
+      const rows = rowExchange(rank, tagsOf(++pass)(0), (device) => channelFor("rows", device));
       return (...call) => named(() => rows(...call));
+    },
+    useNccl: (library, device) => {
+      nccl = { library, device };
     },
     sentBytes,
     at: (place) => {
@@ -78,9 +101,11 @@ export function joinRanks(place: RankPlace | null, seconds: number): Collectives
     },
     close: () => {
       named(() => gatherBytes(new Uint8Array()));
+      for (const { close } of lanes.values()) close();
       closeGroup();
     },
   };
+  return ranks;
 }
 
 /** Of Gloo's sentences the first, without the place in its source. */
@@ -92,8 +117,6 @@ const plainReason = (message: string): string =>
 
 /** `more`: where in a step. */
 type Named = <Result>(call: () => Result, more?: string) => Result;
-
-const SUMS: Record<SumOrder, typeof orderedSums> = { ordered: orderedSums, direct: directSums };
 
 const namedSums = (sums: GradientSums, named: Named): GradientSums => ({
   beginsHere: sums.beginsHere,
@@ -107,7 +130,9 @@ const namedSums = (sums: GradientSums, named: Named): GradientSums => ({
   close: sums.close,
 });
 
-const namedReads = ({ offer, read, settled, finish, close }: RemoteReads, named: Named): RemoteReads => ({
+const namedReads = ({ inRounds, go, offer, read, settled, finish, close }: RemoteReads, named: Named): RemoteReads => ({
+  inRounds,
+  go: () => named(go),
   offer: (number, tensor, to) => named(() => offer(number, tensor, to)),
   read: (number, from, into) => {
     const wait = named(() => read(number, from, into));
@@ -124,13 +149,13 @@ const partName = (part: number): string => (part < 0 ? ", behind or before the b
 function trial(rank: number, world: number): void {
   scope(() => {
     const numbers = fromArray([rank + 1, 0.5 - rank], [2], "float32", "cpu");
-    awaitTicket(startSum(numbers));
-    const sum = (world * (world + 1)) / 2;
+    sum(numbers);
+    const all = (world * (world + 1)) / 2;
     const from = fromArray([rank], [1], "float32", "cpu");
     broadcast(from, world - 1);
     const [found, expected] = [
       [...toArray(numbers), ...toArray(from)],
-      [sum, 0.5 * world - (sum - world), world - 1],
+      [all, 0.5 * world - (all - world), world - 1],
     ];
     if (found.join() === expected.join()) return;
     throw new UserError(

@@ -50,25 +50,24 @@ export function orderedSums(
   let [stage, ended] = [0, false];
 
   const tags = gradientTags(pass);
-  const rowsFor = (other: number, part: number, name: string, gradient: Tensor): Rows =>
-    needed(part, name, other) ?? { first: 0, count: shape(gradient)[0] };
   const send = (part: number, gradients: Named, to: number): Ticket[] =>
-    Object.entries(gradients).map(([name, gradient]) => startSend(gradient, to, tags.sum(part, name)));
+    Object.entries(gradients).map(([name, gradient]) => startSend(gradient, [to], tags.sum(part, name)));
   const receiveFrom = (from: number, part: number, gradients: Named): void => {
     for (const [name, gradient] of Object.entries(gradients)) receive(gradient, from, tags.sum(part, name));
   };
   /** To every other rank what is measured, and its rows of the whole. */
   const sendWhole = (part: number, gradients: Named, measured: number): Ticket[] =>
-    scope(() => {
-      const told = fromArray([measured], [1], "float64");
-      return others.flatMap((other) => [
-        startSend(told, other, tags.measure(part)),
-        ...Object.entries(gradients).flatMap(([name, gradient]) => {
-          const { first, count } = rowsFor(other, part, name, gradient);
-          return count > 0 ? [startSend(narrow(gradient, 0, first, count), other, tags.whole(part, name))] : [];
-        }),
-      ]);
-    });
+    scope(() => [
+      startSend(fromArray([measured], [1], "float64"), others, tags.measure(part)),
+      ...Object.entries(gradients).flatMap(([name, gradient]) => {
+        const tag = tags.whole(part, name);
+        if (needed(part, name, last) === null) return [startSend(gradient, others, tag)];
+        return others.flatMap((other) => {
+          const { first, count } = needed(part, name, other) as Rows;
+          return count > 0 ? [startSend(narrow(gradient, 0, first, count), [other], tag)] : [];
+        });
+      }),
+    ]);
   const hear = (part: number): number =>
     scope(() => {
       const told = empty([1], "float64");
@@ -115,8 +114,8 @@ export function orderedSums(
       const sent = rank < last ? send(part, gradients, rank + 1) : sendWhole(part, gradients, measured);
       if (rank === last) {
         for (const [name, gradient] of Object.entries(gradients)) {
-          const { first, count } = rowsFor(rank, part, name, gradient);
-          if (count < shape(gradient)[0]) keepRows(gradient, first, count);
+          const own = needed(part, name, rank);
+          if (own !== null && own.count < shape(gradient)[0]) keepRows(gradient, own.first, own.count);
         }
       }
       waiting.push({ stage, part, gradients, measured, sent, sizes: null, whole });

@@ -6,6 +6,7 @@ import type { MemoryTerms } from "../step/memory-terms.js";
 import type { TrainSettings } from "../train/settings/settings.js";
 import { sizedBatch } from "../train/full-batch.js";
 import { atDepth, depthsOf } from "./depths.js";
+import { knownStep, knownStored } from "./known-steps.js";
 import { onDevice, placementOf, type Placed } from "./placement.js";
 import { beyondCounting } from "../torch/shadow.js";
 import { STORES } from "../store/registry.js";
@@ -72,13 +73,17 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const shared = isShared ? plannedShares(settings, geometry, world) : undefined;
   const most = shared ? heaviest(shared.held) : 0;
   const ranks = plannedRank(most, world);
-  const step = (depth: number, count: number): ShadowStep =>
+  const counted = (depth: number, count: number): ShadowStep =>
     shadowStep(
       { ...settings, share_experts: shared?.experts.stay ? "rows" : "weights" },
       { ...geometry, architecture: atDepth(geometry.architecture, depth) },
       batches?.slice(0, count) ?? new Array<SizedBatch>(count).fill(sizedBatch(settings)),
       { ranks, shares: shared?.shares },
     );
+  const step = (depth: number, count: number): ShadowStep =>
+    batches === undefined
+      ? knownStep(settings, geometry, [world, depth, count], () => counted(depth, count))
+      : counted(depth, count);
   const same = batches === undefined || batches.every(({ tokens }) => tokens.length === batches[0].tokens.length);
   const counts = same && micro > 2 ? [1, 2] : [batches?.length ?? micro];
   const depths = depthsOf(settings, geometry.architecture, world > 1 ? BLOCKS_IN_FLIGHT : 2);
@@ -94,7 +99,9 @@ export function planStep(settings: TrainSettings, geometry: Geometry, batches?: 
   const plan = describe(
     settings,
     whole,
-    shared ? ofShare(shared.held[most], lies === "files") : storedBytes(settings, geometry),
+    shared
+      ? ofShare(shared.held[most], lies === "files")
+      : knownStored(settings, geometry, () => storedBytes(settings, geometry)),
   );
   const notes = shared ? sharingNotes(settings, shared.experts, world) : [];
   // Rows to experts are in the traffic already.

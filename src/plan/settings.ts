@@ -37,7 +37,7 @@ export const PLANNED_ROWS = {
   max_grad_norm: row.max_grad_norm,
   weights_dtype: {
     ...row.weights_dtype,
-    about: "type of the weights; auto: the checkpoint's, or as a config.json by itself says",
+    about: "data type of the weights; auto: as in the checkpoint, or as a config.json given alone says",
   },
   weights_correction: row.weights_correction,
   compute_dtype: row.compute_dtype,
@@ -67,23 +67,32 @@ export const PLAN_ROWS = {
     default: false,
     group: PLAN,
     about:
-      "the ways in which the step can be taken on this machine, the fastest first, each with its memory, an estimate of its time and its command",
+      "list the ways to train on this machine, the fastest first, each with its memory, an estimate of its time, and its command",
   },
   gpu: {
     kind: "string",
     default: "",
     metavar: "NAME|SIZE",
     group: PLAN,
-    about: `the same on a machine with this card: a name ("RTX 4090", "H100"), or its memory (24GiB)`,
+    about: 'list the ways for a machine with this card; a name ("RTX 4090", "H100"), or its memory (24GiB)',
   },
-  memory: { ...SIZE_OR_NONE, group: PLAN, about: "the same with so much main memory; with largest, the limit" },
-  disk: { ...SIZE_OR_NONE, group: PLAN, about: "the same with so much room on the disk" },
+  memory: {
+    ...SIZE_OR_NONE,
+    group: PLAN,
+    about:
+      "list the ways for a machine with this much main memory; with largest, the limit; with link, the memory of a rank's machine",
+  },
+  disk: {
+    ...SIZE_OR_NONE,
+    group: PLAN,
+    about: "list the ways for a machine with this much room on the disk; with link, on that of a rank's machine",
+  },
   largest: {
     kind: "boolean",
     default: false,
     group: PLAN,
     about:
-      "the largest micro-batch of rows of max_length that fits the card of gpu, or memory; where one row does not, the longest length",
+      "find the largest micro-batch of max_length rows that fits the card of gpu, or memory; if not even one row fits, the longest row that does",
   },
   ranks: {
     kind: "integer",
@@ -92,7 +101,7 @@ export const PLAN_ROWS = {
     max: MOST_RANKS,
     group: PLAN,
     about:
-      "processes that train together: the plan of one of them; where they share weights and state (parameters sharded), of the one with most",
+      "number of processes that train together; the plan is for one of them; if they share weights and state (parameters sharded), for the one that has most",
   },
   link: {
     kind: "string",
@@ -102,22 +111,21 @@ export const PLAN_ROWS = {
     expected: "a speed such as 50GB/s",
     group: PLAN,
     about:
-      "what the link of one rank to the others carries in a second: with ranks, the layouts that they can have, the fastest that fits first, with an estimate of a step's time",
+      "bytes per second that the link of one rank to the others carries; with ranks, lists the layouts that they can have, the fastest that fits first, with an estimate of a step's time",
   },
-  compare: { kind: "boolean", default: false, group: PLAN, about: "all methods beside one another, on the same work" },
+  compare: { kind: "boolean", default: false, group: PLAN, about: "show all methods side by side, on the same work" },
   svg: {
     kind: "string",
     default: "",
     metavar: "FILE",
     group: PLAN,
-    about: "draw the comparison as stacked bars; with compare",
+    about: "draw the comparison as stacked bars; needs compare",
   },
   calibrate: {
     kind: "boolean",
     default: false,
     group: PLAN,
-    about:
-      "take steps of the model's width with few blocks and random weights on this machine, for an estimate of a step's time",
+    about: "run steps with the model's width, few blocks and random weights on this machine, to estimate a step's time",
   },
 } as const satisfies SettingRows;
 
@@ -126,9 +134,9 @@ export const GOALS = ["balanced", "quality", "speed", "memory"] as const;
 export type Goal = (typeof GOALS)[number];
 
 export const GOALS_ABOUT =
-  "Of the ways that fit, balanced: the best that takes at most half as long again as the fastest; quality: the fastest that changes nothing of " +
-  "what is learnt; speed: the fastest; memory: the one that needs least of the card's memory (without a card, of main memory), from disk too, " +
-  "and the fastest where others need at most a tenth more";
+  "Of all ways that fit, balanced: the best one that takes at most 1.5 times as long as the fastest; quality: the fastest one that does not change " +
+  "what is learnt; speed: the fastest; memory: the one that needs the least memory of the card (without a card, main memory), also with parameters " +
+  "on disk; of several within a tenth of that, the fastest";
 
 export type PlanSettings = SettingsOf<typeof PLAN_ROWS>;
 

@@ -202,10 +202,11 @@ for (const coupling of EXACT) {
       for (const format of [gridStreams("int32", 16), gridStreams("int32", 10), gridStreams("int64", 32)]) {
         scope(() => {
           const toy = makeToy(depth, "float32");
-          for (const tileTokens of [0, 3]) {
+          // Tiles and graphs do not know how deep they are.
+          for (const tileTokens of depth < 96 ? [0, 3] : [3]) {
             const rebuilt = engineGradients(toy, coupling, format, "reversible", tileTokens);
             assert.ok(rebuilt.restored, `${format.name} at depth ${depth}`);
-            for (const method of ["store", "checkpoint"] as const) {
+            for (const method of depth < 24 ? (["store", "checkpoint"] as const) : (["checkpoint"] as const)) {
               assert.deepEqual(rebuilt.gradients, engineGradients(toy, coupling, format, method, tileTokens).gradients);
             }
           }

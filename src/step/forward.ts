@@ -76,10 +76,12 @@ export function passForward(batches: readonly SizedBatch[], passing: Passing): F
     };
   };
   const { traveling } = network;
-  const seen = network.store.pass(
-    [EMBEDDING, ...forwardOrder(segments)],
-    () => agreed(ranks, () => traveling?.together(throughBlocks) ?? group.together(throughBlocks)),
-    traveling?.stays,
+  const seen = agreed(ranks, () =>
+    network.store.pass(
+      [EMBEDDING, ...forwardOrder(segments)],
+      () => traveling?.together(throughBlocks) ?? group.together(throughBlocks),
+      traveling?.stays,
+    ),
   );
   const expertCounts = addCounts(seen.map(({ counts }) => counts));
   completeLosses(routerLosses, expertCounts, seen);

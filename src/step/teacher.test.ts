@@ -12,7 +12,6 @@ import { writeSafetensors } from "../checkpoint/safetensors/writer.js";
 import { openSource } from "../checkpoint/source.js";
 import { freeModel, type Model, randomModel, weightBytes } from "../model/model.js";
 import { readArchitecture } from "../families/registry.js";
-import { NO_SCALES } from "../model/scales.js";
 import { TINY_QWEN2_MOE } from "../families/testing-config.js";
 import { losses } from "../reversible/loss.js";
 import type { Objective } from "../reversible/objectives.js";
@@ -69,7 +68,7 @@ function measured(objective: Objective, network: Network, batch: ReturnType<type
         head_VD: open.get(head.name),
         objective,
         tileTokens: 7,
-        scales: NO_SCALES,
+        scales: model.architecture.scales,
       }).total;
     });
   } finally {

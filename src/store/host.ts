@@ -286,7 +286,7 @@ export class HostStore implements ParameterStore {
 }
 
 export const host: StoreKind = {
-  about: "in host memory beside a GPU",
+  about: "in main memory, to train on a GPU",
   lies: "memory",
   shared: false,
   needsGpu: true,

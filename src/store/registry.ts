@@ -13,7 +13,7 @@ export const STORES: Record<StoreName, StoreKind> = KINDS;
 
 export const STORE_NAMES = Object.keys(STORES) as StoreName[];
 
-/** "host: in host memory beside a GPU; ..." */
+/** "host: in main memory, to train on a GPU; ..." */
 export const STORES_IN_WORDS = STORE_NAMES.flatMap((name) => {
   const { about } = STORES[name];
   return about === undefined ? [] : [`${name}: ${about}`];

@@ -106,14 +106,21 @@ export interface Native {
   hasGroups(): boolean;
   openGroup(place: GroupPlace): void;
   gatherBytes(own: Uint8Array): Uint8Array[];
-  startSum(tensor: Handle): number;
-  startSend(tensor: Handle, to: number, tag: number): number;
+  sum(tensor: Handle): void;
+  startSend(tensor: Handle, to: readonly number[], tag: number): number;
   awaitTicket(ticket: number): void;
   dropTicket(ticket: number): void;
   startReceive(into: Handle, from: number, tag: number): number;
-  receive(into: Handle, from: number, tag: number): void;
   broadcast(tensor: Handle, from: number): void;
   closeGroup(): void;
+  ncclFacts(library: string): { version: number; movesMainMemory: boolean };
+  ncclId(library: string): Uint8Array;
+  openLane(place: object): number;
+  roundSend(lane: number, tensor: Handle, to: number): number;
+  roundReceive(lane: number, into: Handle, from: number): number;
+  startRound(lane: number): void;
+  awaitRound(lane: number, round: number): void;
+  closeLane(lane: number): void;
 }
 
 /** Where the ranks of a group meet. */
@@ -128,6 +135,8 @@ export interface GroupPlace {
   prefix: string;
   /** The longest time that any call may take. */
   seconds: number;
+  /** Tensors in main memory go through copies, as those of a GPU do: for tests. */
+  copiesAll?: boolean;
 }
 
 /** The exports that are implemented here and not in the addon. */
@@ -220,14 +229,21 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   hasGroups: true,
   openGroup: true,
   gatherBytes: true,
-  startSum: true,
+  sum: true,
   startSend: true,
   awaitTicket: true,
   dropTicket: true,
   startReceive: true,
-  receive: true,
   broadcast: true,
   closeGroup: true,
+  ncclFacts: true,
+  ncclId: true,
+  openLane: true,
+  roundSend: true,
+  roundReceive: true,
+  startRound: true,
+  awaitRound: true,
+  closeLane: true,
 };
 
 let addon: Native | null = null;
@@ -285,15 +301,22 @@ export const fileCutShort = (path: string): UserError =>
 
 type Call = (...args: unknown[]) => unknown;
 
-const plain =
-  (name: keyof Native): Call =>
-  (...args) => {
+/** The same for what is no operator. */
+function plain(name: keyof Native): Call {
+  let of: Native | null = null;
+  let call: Call;
+  return (...args) => {
+    if (of === null || of !== engine) {
+      of = engine ?? start();
+      call = of[name] as Call;
+    }
     try {
-      return ((engine ?? start())[name] as Call)(...args);
+      return call(...args);
     } catch (failure) {
       throw inWords(failure);
     }
   };
+}
 
 /** The exports of the present engine. Nothing is loaded before the first call. */
 export const native = {

@@ -22,8 +22,12 @@ export function synchronize(device: string): void {
   if (!isCpu(device)) native.synchronize(device);
 }
 
+let flags: Set<string> | null = null;
+
 /** Instruction sets of the CPU that decide whether bfloat16 products are fast, as Linux names them. */
-function cpuFlags(): Set<string> {
+const cpuFlags = (): Set<string> => (flags ??= readCpuFlags());
+
+function readCpuFlags(): Set<string> {
   try {
     const line = /^flags\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"));
     return new Set(line?.[1].split(" "));

@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 test/golden/make_golden.py            # or only some: make_golden.py mixtral olmoe-clip
 
-hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ gptoss-*/ next-*/ qwen35-*/
+hf-*/ qwen3-*/ mixtral-*/ olmoe-*/ granite-*/ glm4-*/ dots-*/ solar-*/ minimax-*/ ernie-*/ deepseek3-*/ deepseek2-*/ glmlite-*/ gptoss-*/ next-*/ qwen35-*/
             tiny random models made by transformers: weights, tokens, logits, loss and every gradient (float32); for some,
             the losses of ten AdamW steps
             router.safetensors, one model of each family that transformers has such losses for: losses on router logits and every
@@ -22,11 +22,11 @@ import sys
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Ernie4_5_MoeConfig,
-                          Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GptOssConfig,
+from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, Dots1Config,
+                          Dots1ForCausalLM, Ernie4_5_MoeConfig, Ernie4_5_MoeForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, Glm4MoeLiteConfig, Glm4MoeLiteForCausalLM, GptOssConfig,
                           GptOssForCausalLM, GraniteMoeConfig, GraniteMoeForCausalLM, MiniMaxM2Config, MiniMaxM2ForCausalLM, MixtralConfig,
                           MixtralForCausalLM, Mxfp4Config, OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig,
-                          Qwen3MoeForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM)
+                          Qwen3MoeForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM, SolarOpenConfig, SolarOpenForCausalLM)
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 from transformers.models.qwen3_5_moe import (Qwen3_5MoeConfig, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
                                              Qwen3_5MoeTextConfig)
@@ -47,6 +47,8 @@ LATENT = dict(EVERY, num_key_value_heads=4, num_hidden_layers=2, intermediate_si
               kv_lora_rank=14, q_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7, n_group=1, topk_group=1)
 OLMOE = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_experts=5, max_position_embeddings=64)
 GLM4 = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, head_dim=12, max_position_embeddings=64)
+DOTS = dict(**EVERY, num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=8, n_routed_experts=6, n_shared_experts=1, first_k_dense_replace=1, max_position_embeddings=64)
+SOLAR = dict(**EVERY, num_hidden_layers=2, moe_intermediate_size=8, n_routed_experts=5, head_dim=6, max_position_embeddings=64)
 MINIMAX = dict(**EVERY, num_hidden_layers=2, intermediate_size=8, num_local_experts=5, head_dim=6, max_position_embeddings=64)
 ERNIE = dict(**{key: value for key, value in EVERY.items() if key != "num_experts_per_tok"}, num_hidden_layers=3, intermediate_size=20,
              moe_intermediate_size=8, moe_num_experts=5, moe_k=2, max_position_embeddings=64, pad_token_id=None)
@@ -58,7 +60,7 @@ ROUTED = {"hf-tiny", "qwen3-plain", "mixtral-plain", "olmoe-plain", "granite-pla
           "next-plain", "qwen35-plain", "qwen35-seeing"}
 ROW_LENGTHS = [20, 13, 7]
 AUX_COEF, LAYER_COEF, Z_COEF = 0.3, 0.2, 0.1  # large, so that a wrong gradient shows
-TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
+TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-plain", "glm4-groups", "dots-windows", "solar-groups", "minimax-partial", "ernie-tied", "deepseek3-groups",
            "deepseek2-lite", "glmlite-plain", "gptoss-plain", "next-plain", "qwen35-plain"}
 
 # `rope` is written as rope_parameters; with `old`, config.json is changed afterwards to rope_theta and rope_scaling, whose
@@ -67,6 +69,9 @@ TRAINED = {"hf-tiny", "qwen3-plain", "mixtral-window", "olmoe-plain", "granite-p
 CASES = {
     "hf-tiny": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, mlp_only_layers=[1], norm_topk_prob=False, tie_word_embeddings=False)),
     "hf-tied": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(QWEN2, decoder_sparse_step=2, norm_topk_prob=True, tie_word_embeddings=True)),
+    "hf-odd": (Qwen2MoeForCausalLM, Qwen2MoeConfig, dict(
+        QWEN2, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, num_experts=8, num_experts_per_tok=3, norm_topk_prob=True, rms_norm_eps=1e-3,
+        tie_word_embeddings=False, old="type", rope=dict(rope_type="linear", rope_theta=10000.0, factor=2.0))),
     "qwen3-plain": (Qwen3MoeForCausalLM, Qwen3MoeConfig, QWEN3),
     "qwen3-wide": (Qwen3MoeForCausalLM, Qwen3MoeConfig, dict(
         QWEN3, head_dim=10, mlp_only_layers=[0], norm_topk_prob=True, attention_bias=True, tie_word_embeddings=True, old="type",
@@ -92,6 +97,10 @@ CASES = {
     "granite-tied": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
         GRANITE, tie_word_embeddings=True, attention_bias=True, num_key_value_heads=4, old="type",
         rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "granite-odd": (GraniteMoeForCausalLM, GraniteMoeConfig, dict(
+        GRANITE, hidden_size=40, num_attention_heads=5, num_key_value_heads=1, num_local_experts=7, num_experts_per_tok=3, num_hidden_layers=3, intermediate_size=12,
+        embedding_multiplier=6.0, residual_multiplier=1.3, attention_multiplier=0.09, logits_scaling=0.8, rms_norm_eps=1e-3, tie_word_embeddings=True,
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16))),
     "glm4-plain": (Glm4MoeForCausalLM, Glm4MoeConfig, GLM4),
     "glm4-groups": (Glm4MoeForCausalLM, Glm4MoeConfig, dict(
         GLM4, n_routed_experts=8, n_group=4, topk_group=2, num_experts_per_tok=3, routed_scaling_factor=2.5, n_shared_experts=2, first_k_dense_replace=0,
@@ -101,6 +110,22 @@ CASES = {
         GLM4, n_group=3, topk_group=2, norm_topk_prob=False, routed_scaling_factor=1.7, first_k_dense_replace=2, tie_word_embeddings=True,
         num_attention_heads=3, num_key_value_heads=1, head_dim=8, old="type",
         rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=0.75))),
+    "dots-plain": (Dots1ForCausalLM, Dots1Config, DOTS),
+    "dots-windows": (Dots1ForCausalLM, Dots1Config, dict(
+        DOTS, sliding_window=5, max_window_layers=1, n_group=3, topk_group=2, norm_topk_prob=True, routed_scaling_factor=2.5, n_shared_experts=2,
+        num_attention_heads=6, num_key_value_heads=3, hidden_size=48, attention_bias=True,
+        rope=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, original_max_position_embeddings=16))),
+    "dots-tied": (Dots1ForCausalLM, Dots1Config, dict(
+        DOTS, layer_types=["sliding_attention", "full_attention", "sliding_attention"], sliding_window=9, first_k_dense_replace=2, num_experts_per_tok=3, routed_scaling_factor=1.7, n_routed_experts=7,
+        num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=True, rms_norm_eps=1e-3, old="type",
+        rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
+    "solar-plain": (SolarOpenForCausalLM, SolarOpenConfig, SOLAR),
+    "solar-groups": (SolarOpenForCausalLM, SolarOpenConfig, dict(
+        SOLAR, n_routed_experts=6, n_group=3, topk_group=2, num_experts_per_tok=3, n_shared_experts=2, routed_scaling_factor=1.8, norm_topk_prob=False, attention_bias=True,
+        num_attention_heads=6, num_key_value_heads=3, head_dim=10, rope=dict(rope_type="yarn", rope_theta=1000.0, factor=2.0, original_max_position_embeddings=16))),
+    "solar-tied": (SolarOpenForCausalLM, SolarOpenConfig, dict(
+        SOLAR, num_hidden_layers=3, n_routed_experts=8, n_group=2, topk_group=1, num_attention_heads=3, num_key_value_heads=1, head_dim=12, tie_word_embeddings=True, rms_norm_eps=1e-3,
+        old="rope_type", rope=dict(rope_type="linear", rope_theta=1000.0, factor=2.0))),
     "minimax-plain": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(MINIMAX, even=True)),
     "minimax-partial": (MiniMaxM2ForCausalLM, MiniMaxM2Config, dict(
         MINIMAX, num_attention_heads=6, num_key_value_heads=3, head_dim=10, rotary_dim=4, num_local_experts=7, num_experts_per_tok=3)),

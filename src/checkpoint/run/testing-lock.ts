@@ -4,7 +4,9 @@ import { UserError } from "../../errors.js";
 import { takeLock } from "./lock.js";
 
 const [dir, at] = process.argv.slice(2);
-// All processes that were started together try at the same moment.
+// All processes that were started together try at the same moment, and sleep until it is near.
+const asleep = Number(at) - Date.now() - 50;
+if (asleep > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, asleep);
 while (Date.now() < Number(at));
 try {
   const { note, release } = takeLock(dir);

@@ -1,6 +1,5 @@
 // `revmoe bench` as a person runs it: the document for machines, a row that fails, a drawing, and every way to call it wrongly.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,8 +8,8 @@ import { fileURLToPath } from "node:url";
 
 import type { BenchResult } from "../../compare/bench.js";
 import { makeWorkplace } from "../../train/testing-run.js";
+import { revmoe } from "../../cli/testing-command.js";
 
-const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 const FOLDER = fileURLToPath(new URL("../../../test/golden/hf-tiny", import.meta.url));
 const QUICK = [
   "--threads",
@@ -25,7 +24,7 @@ const QUICK = [
   "float32",
 ];
 
-const revmoe = (...words: string[]) => spawnSync(process.execPath, [CLI, "bench", ...words], { encoding: "utf8" });
+const bench = (...words: string[]) => revmoe("bench", ...words);
 
 function folder(t: TestContext): string {
   const made = mkdtempSync(join(tmpdir(), "revmoe-bench-command-"));
@@ -33,9 +32,9 @@ function folder(t: TestContext): string {
   return made;
 }
 
-test("--json prints one document with the fields of the contract, and --svg draws", (t) => {
+test("--json prints one document with the fields of the contract, and --svg draws", async (t) => {
   const svg = join(folder(t), "depth.svg");
-  const { status, stdout, stderr } = revmoe(
+  const { status, stdout, stderr } = await bench(
     "--model",
     FOLDER,
     ...QUICK,
@@ -85,22 +84,22 @@ test("--json prints one document with the fields of the contract, and --svg draw
   assert.match(readFileSync(svg, "utf8"), /^<svg [\s\S]*<\/svg>\n$/);
 });
 
-test("rows of a file are trained on; a file that does not fit the model is a row's failure", (t) => {
+test("rows of a file are trained on; a file that does not fit the model is a row's failure", async (t) => {
   const work = makeWorkplace(t);
   const words = ["--model", work.model, ...QUICK, "--methods", "checkpoint"];
-  const good = revmoe(...words, "--train-file", work.rows, "--json");
+  const good = await bench(...words, "--train-file", work.rows, "--json");
   const { rows } = JSON.parse(good.stdout) as BenchResult;
   assert.deepEqual([good.status, rows[0].status, rows[0].gradRelativeError], [0, "ok", 0]);
   assert.ok(rows[0].tokens > 16 && rows[0].tokens <= 32);
   writeFileSync(work.rows, '{"text": ""}\n');
-  const bad = revmoe(...words, "--train-file", work.rows);
+  const bad = await bench(...words, "--train-file", work.rows);
   assert.equal(bad.status, 1);
   assert.match(bad.stdout, /\ncheckpoint, ordinary +failed\n/);
   assert.match(bad.stdout, /\ncheckpoint, ordinary, 3 blocks: failed: \S.*\n$/);
 });
 
-test("out of memory is a row, not a failure", () => {
-  const { status, stdout, stderr } = revmoe(
+test("out of memory is a row, not a failure", async () => {
+  const { status, stdout, stderr } = await bench(
     "--model",
     FOLDER,
     ...QUICK,
@@ -117,7 +116,7 @@ test("out of memory is a row, not a failure", () => {
   );
 });
 
-test("bad input: exit code 2, and one line that says what to do", (t) => {
+test("bad input: exit code 2, and one line that says what to do", async (t) => {
   for (const [words, pattern] of [
     [[], /--model FOLDER\|FILE is missing/],
     [["--model", "/nowhere"], /\/nowhere: no such folder/],
@@ -138,7 +137,7 @@ test("bad input: exit code 2, and one line that says what to do", (t) => {
       /config\.json exists and is no \.svg file, so it stays/,
     ],
   ] as [string[], RegExp][]) {
-    const { status, stdout, stderr } = revmoe(...words);
+    const { status, stdout, stderr } = await bench(...words);
     assert.deepEqual([status, stdout], [2, ""], stderr);
     assert.match(stderr, /^revmoe: [^\n]*\n$/);
     assert.match(stderr, pattern);

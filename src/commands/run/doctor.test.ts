@@ -14,6 +14,7 @@ const engine: EngineFacts = {
   cudaRefused: null,
   blas: "mkl (in libtorch)",
   groups: true,
+  nccl: null,
   libtorchKernels: "AVX512",
   kernels: {
     devices: [{ device: "cpu", form: "avx512", whyNot: null }],

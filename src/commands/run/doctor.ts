@@ -124,13 +124,18 @@ function engineRows(engine: NonNullable<Facts["engine"]>): string[][] {
     ["libtorch", `${libtorch.version} from ${sourceOf(libtorch)}; ${whyThis(libtorch)}`],
     ["engine", `${engine.addon}, built ${engine.builtAt.slice(0, 16).replace("T", " ")} UTC`],
     ["devices", `cpu with ${engine.threads} thread(s); ${cuda}`],
-    ["ranks", engine.groups ? "several processes, over Gloo" : "one process: this libtorch has no Gloo"],
+    ["ranks", ranksRow(engine)],
     ["BLAS", engine.blas],
     ["operators", `libtorch's use ${engine.libtorchKernels}`],
     ...kernelRows(engine.kernels),
     ["float32", speed(engine.float32Gflops)],
     ["bfloat16", `${speed(engine.bfloat16Gflops)}; ${bfloat16Verdict(engine)}`],
   ];
+}
+
+function ranksRow({ groups, nccl }: NonNullable<Facts["engine"]>): string {
+  if (!groups) return "one process: this libtorch has no Gloo";
+  return `several processes, over Gloo; ${nccl === null ? "no NCCL" : `between cards NCCL ${nccl.version} can be asked for (${nccl.library})`}`;
 }
 
 function kernelRows({ devices, nvrtc, nvrtcFailure, cubins }: KernelFacts): string[][] {

@@ -72,6 +72,14 @@ test("rows that are too long are cut, or left out where that is asked or the run
     ...["--model", place.out(), "--file", longer, "--max-length", "32", "--excess-length-strategy", "truncate"],
   );
   assert.deepEqual([asTheRun.dropped, cutAgain.dropped], [1, 0]);
+  // Rows with the columns that the run had are read as it read them, though they are questions with numbers by their own names.
+  const columns = { prompt: "question", completion: "answer" };
+  writeFileSync(join(place.out(), "config.json"), JSON.stringify({ columns }));
+  const questions = ["--model", place.out(), "--file", rowsFile(t, [{ question: "ab", answer: "2" }])];
+  const { out } = await run(...questions, "--json");
+  assert.equal((JSON.parse(out) as { task: string }).task, "loss");
+  const asked = await run(...questions, "--json", "--task", "exact-match", "--max-new-tokens", "2");
+  assert.equal((JSON.parse(asked.out) as { task: string }).task, "exact-match");
   const choices = await run("--model", TINY, "--file", rowsFile(t, CHOICES), "--excess-length-strategy", "drop");
   assert.equal(choices.code, 2);
 });

@@ -48,10 +48,10 @@ export async function run({ settings, given, json, out, err }: CommandInput<type
   );
   const own = Object.fromEntries(Object.entries(settings).filter(([name]) => given.has(name)));
   const ofRun = dataSettings(folder, run);
-  const task = settings.task === "auto" ? (taskOf(given) ?? detectTask(rows, ofRun.columns)) : settings.task;
-  checkTask(task, given);
   // The file may have our names of columns, even if the run's file had others.
   const columns = hasColumns(rows, ofRun.columns) ? ofRun.columns : {};
+  const task = settings.task === "auto" ? (taskOf(given) ?? detectTask(rows, columns)) : settings.task;
+  checkTask(task, given);
   // Here, the given settings decide what is trained.
   const overrules = given.has("assistant_only_loss") || given.has("completion_only_loss");
   const data = { ...ofRun, columns, ...own, ...(overrules && { train_on: "auto" as const }) };

@@ -6,6 +6,7 @@ import { basename } from "node:path";
 
 import { type Engine, hasNvidiaDriver, resolveEngine, searchLibtorch } from "../../../setup/libtorch.mjs";
 import { hasGroups } from "../../torch/comm/group.js";
+import { findNccl } from "../../torch/comm/nccl.js";
 import { engineInfo, setThreads } from "../../torch/device.js";
 import { productFlops } from "../../plan/ways/product-speed.js";
 import { type KernelFacts, kernelFacts } from "../../torch/kernels/facts.js";
@@ -23,6 +24,8 @@ export interface EngineFacts {
   blas: string;
   /** Whether several processes can train together. */
   groups: boolean;
+  /** What can carry tensors between cards. */
+  nccl: { library: string; version: string } | null;
   /** The widest instruction set that libtorch's own kernels use. */
   libtorchKernels: string;
   /** The addon's kernels: on which devices they run, and what compiles them. */
@@ -95,12 +98,22 @@ async function engineFacts(): Promise<EngineFacts> {
     cuda: built.cuda,
     cudaRefused: built.cudaRefused,
     groups: hasGroups(),
+    nccl: ncclFound(),
     blas: blasOf(config, readText("/proc/self/maps")),
     libtorchKernels: /CPU capability usage: (.*)/.exec(config)?.[1].trim() ?? "unknown",
     kernels: kernelFacts(cudaDevices),
     float32Gflops: productFlops("float32") / 1e9,
     bfloat16Gflops: productFlops("bfloat16") / 1e9,
   };
+}
+
+function ncclFound(): EngineFacts["nccl"] {
+  try {
+    const { library, version } = findNccl();
+    return { library, version };
+  } catch {
+    return null;
+  }
 }
 
 /** The name of the BLAS, from the libraries that this process has loaded, else from libtorch's description. */

@@ -1,4 +1,4 @@
-// `revmoe train` as a person runs it, in a process of its own: a whole run, stopping it, and every way to call it wrongly.
+// `revmoe train` as a person runs it: a whole run and stopping it, in processes of their own, and every way to call it wrongly.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, statSync, writeFileSync } from "node:fs";
@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { writeRaw } from "../../checkpoint/testing-model.js";
 import type { RunEvent } from "../../metrics/record.js";
 import { makeWorkplace, runTraining, settingsFor, type Workplace, weightsOf } from "../../train/testing-run.js";
+import { revmoe } from "../../cli/testing-command.js";
 
 const CLI = fileURLToPath(new URL("../../cli.js", import.meta.url));
 
@@ -24,7 +25,7 @@ interface Around {
   interruptAt?: RegExp;
 }
 
-function revmoe(words: string[], { env = {}, interruptAt }: Around = {}): Promise<Ended> {
+function apart(words: string[], { env = {}, interruptAt }: Around = {}): Promise<Ended> {
   const child = spawn(process.execPath, [CLI, ...words], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
@@ -40,6 +41,11 @@ function revmoe(words: string[], { env = {}, interruptAt }: Around = {}): Promis
     child.on("error", reject);
     child.on("close", (code) => resolve({ ...ended, code }));
   });
+}
+
+async function here(words: string[]): Promise<Ended> {
+  const { status, stdout, stderr } = await revmoe(...words);
+  return { code: status, out: stdout, err: stderr };
 }
 
 /** Words that train two steps of one micro-batch, or as the changes say. */
@@ -288,12 +294,13 @@ const REFUSALS: Refusal[] = [
   },
 ];
 
-describe("bad input ends in one line and exit code 2", { concurrency: 2 }, () => {
+describe("bad input ends in one line and exit code 2", () => {
   for (const refusal of REFUSALS) {
     test(refusal.name, async (t) => {
       const place = makeWorkplace(t);
       const changes = (await refusal.break(place)) ?? {};
-      assertRefused(await revmoe(wordsFor(place, changes), { env: refusal.env }), refusal.says);
+      const words = wordsFor(place, changes);
+      assertRefused(await (refusal.env ? apart(words, { env: refusal.env }) : here(words)), refusal.says);
     });
   }
 });
@@ -320,7 +327,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
       "",
     ].join("\n"),
   );
-  const { code, out, err } = await revmoe(["train", file]);
+  const { code, out, err } = await apart(["train", file]);
   assert.deepEqual([code, err], [0, ""]);
   assert.match(out, /^gamma +-0\.5$/m);
   assert.match(
@@ -379,7 +386,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
   const settings = JSON.parse(readFileSync(join(place.out(), "config.json"), "utf8")) as Record<string, unknown>;
   assert.deepEqual([settings.gamma, settings.max_steps, settings.seed], [-0.5, 4, 42]);
 
-  const again = await revmoe(["train", join(place.out(), "config.json"), "--output-dir", place.out("again")]);
+  const again = await here(["train", join(place.out(), "config.json"), "--output-dir", place.out("again")]);
   assert.deepEqual([again.code, again.err], [0, ""]);
   assert.deepEqual(stepsOf(place.out("again")), stepsOf(place.out()));
   assert.deepEqual(weightsOf(join(place.out("again"), "final")), weightsOf(join(place.out(), "final")));
@@ -387,7 +394,7 @@ test("a run from a YAML file: its folder, its metrics, and its config.json as th
 
 test("Ctrl-C saves a checkpoint after the step, says how to go on, and that works", async (t) => {
   const place = makeWorkplace(t);
-  const { code, out, err } = await revmoe(wordsFor(place, { max_steps: "100000" }), { interruptAt: /^step 2\//m });
+  const { code, out, err } = await apart(wordsFor(place, { max_steps: "100000" }), { interruptAt: /^step 2\//m });
   assert.equal(code, 130);
   assert.equal(
     err,
@@ -406,7 +413,7 @@ test("Ctrl-C saves a checkpoint after the step, says how to go on, and that work
   assert.equal(done.length, Number(step));
 
   const last = Number(step) + 2;
-  const resumed = await revmoe(wordsFor(place, { max_steps: String(last), resume: folder }));
+  const resumed = await here(wordsFor(place, { max_steps: String(last), resume: folder }));
   assert.deepEqual([resumed.code, resumed.err], [0, ""]);
   assert.match(resumed.out, new RegExp(`^steps: ${last}, resuming after step ${step};`, "m"));
   const steps = stepsOf(place.out());
@@ -421,7 +428,7 @@ test("overwriting a run forgets its lines and its checkpoints", async (t) => {
   const place = makeWorkplace(t);
   await runTraining(settingsFor(place, { max_steps: 9 }), { stopAt: 8 });
   writeFileSync(join(place.out(), "metrics.jsonl"), '{"kind":"message","step":8,"message":"old","level":"info"}\n');
-  const { code, err } = await revmoe([...wordsFor(place, { save_steps: "1" }), "--overwrite-output-dir"]);
+  const { code, err } = await here([...wordsFor(place, { save_steps: "1" }), "--overwrite-output-dir"]);
   assert.deepEqual([code, err], [0, ""]);
   assert.deepEqual(readdirSync(place.out()).sort(), [
     "checkpoint-1",
@@ -450,7 +457,7 @@ test("a disk that fills up between steps: said, the run goes on, and what was sa
   }
   try {
     const output_dir = join(disk, "run");
-    const ended = await revmoe(wordsFor(place, { output_dir, max_steps: "9", save_steps: "1" }));
+    const ended = await here(wordsFor(place, { output_dir, max_steps: "9", save_steps: "1" }));
     assert.deepEqual([ended.code, ended.err], [0, ""]);
     assert.match(
       ended.out,
@@ -490,7 +497,7 @@ test("a disk that fills up between steps: said, the run goes on, and what was sa
 });
 
 test("--help needs no engine and has an example", async () => {
-  const { code, out, err } = await revmoe(["train", "--help"], { env: { LIBTORCH: "/nonexistent" } });
+  const { code, out, err } = await apart(["train", "--help"], { env: { LIBTORCH: "/nonexistent" } });
   assert.deepEqual([code, err], [0, ""]);
   assert.match(out, /^Usage: revmoe train \[CONFIG\.yaml\]/m);
   assert.match(out, /^Example:\n {2}revmoe train --model \S+ --train-file /m);

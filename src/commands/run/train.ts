@@ -1,12 +1,16 @@
 // `revmoe train`: settings in, a run folder out. This file has the process's place among ranks, how it is stopped, and
 // the words at the end; the run itself is in the library (src/library/run-training.ts).
+import { hostname } from "node:os";
 import { setFlagsFromString } from "node:v8";
 
 import { latestCheckpoint } from "../../checkpoint/run/checkpoints.js";
 import { runTraining } from "../../library/run-training.js";
 import { type Collectives, onFirst } from "../../parallel/collectives.js";
-import { joinRanks } from "../../parallel/join.js";
+import { type JoinedRanks, joinRanks } from "../../parallel/join.js";
 import { type RankPlace, rankPlace } from "../../parallel/launch-names.js";
+import type { Output } from "../../metrics/output.js";
+import { engineInfo } from "../../torch/device.js";
+import { deviceLine, ncclLibrary, rankDevices } from "../../train/ranks/rank-device.js";
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
 import { requestedStop, type StopRequest } from "../../train/stop/stop-signals.js";
@@ -17,7 +21,7 @@ export async function run({ settings: asked, given, out: first }: CommandInput<t
   const ranks = joinRanks(place, asked.rank_timeout);
   // Only the first rank prints, since all would print the same.
   const out = ranks.rank === 0 ? first : { write() {} };
-  const settings = withRestart(asked, place, ranks);
+  const settings = withDevice(withRestart(asked, place, ranks), place, ranks, out);
   let stop: StopRequest | undefined;
   const listen = (resumed: string | null): StopRequest => {
     // Without this, Node's space for short-lived objects, 2 to 32 MB, grows and shrinks during a run, and would hide a
@@ -36,6 +40,20 @@ export async function run({ settings: asked, given, out: first }: CommandInput<t
   } finally {
     stop?.forget();
   }
+}
+
+/** Every rank on its card, and what carries tensors between them. */
+function withDevice(asked: TrainSettings, place: RankPlace | null, ranks: JoinedRanks, out: Output): TrainSettings {
+  if (place === null) return asked;
+  const { CUDA_VISIBLE_DEVICES: visible } = process.env;
+  const seen = { localRank: place.localRank, cards: engineInfo().cudaDevices, visible };
+  const devices = rankDevices(ranks, asked.device, seen);
+  const device = devices[ranks.rank];
+  if (asked.rank_transport === "nccl")
+    ranks.useNccl(ncclLibrary(ranks, device, { machine: hostname(), visible }), device);
+  const line = deviceLine(devices, asked.rank_transport);
+  if (line !== null) out.write(`${line}\n`);
+  return { ...asked, device };
 }
 
 /** A launcher that starts a run again uses the original words; so the run goes on from its newest checkpoint. */

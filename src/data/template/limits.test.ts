@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TEMPLATE_LIMITS as LIMITS, ROW_LIMITS } from "../limits.js";
+import { TEMPLATE_LIMITS as LIMITS, ROW_LIMITS, TIME_LIMITS } from "../limits.js";
 import { renderChat, renderWithMask } from "./template.js";
 import { CHATML, CHATML_TAGGED, testTokenizer } from "../tokenizer/testing-tokenizer.js";
 
@@ -16,7 +16,8 @@ const grown = (n: number, first = "aaaaaaaa"): string =>
 const nested = (open: string, inner: string, close: string, count = 3000): string =>
   open.repeat(count) + inner + close.repeat(count);
 
-const KINDS: Record<string, { message: RegExp; templates: string[] }> = {
+/** `steps` and `seconds` are fewer than a template may take, which it would take. */
+const KINDS: Record<string, { message: RegExp; templates: string[]; steps?: number; seconds?: number }> = {
   "lists of numbers": {
     message: /range\(\) makes more than 1048576 numbers/,
     templates: [
@@ -82,8 +83,14 @@ const KINDS: Record<string, { message: RegExp; templates: string[] }> = {
     templates: [`${grown(18)}{% for i in range(9000) %}{% set ns.l = ns.l + [(ns.s ~ i) | upper] %}{% endfor %}`],
   },
   "templates without end": {
-    message: /takes more than \d+ (steps|s)/,
+    message: /takes more than \d+ s /,
     templates: ["{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"],
+    seconds: 0.2,
+  },
+  "more steps than a text takes": {
+    message: /takes more than 100000 steps for one text/,
+    templates: ["{% for i in range(100000) %}{{ i }}{% endfor %}"],
+    steps: 100_000,
   },
   "blanks without end": {
     message: /it has \d+ blanks in a row at \d+ \(expected at most 1000\)/,
@@ -99,10 +106,17 @@ const KINDS: Record<string, { message: RegExp; templates: string[] }> = {
   },
 };
 
-for (const [kind, { message, templates }] of Object.entries(KINDS)) {
+for (const [kind, { message, templates, steps = LIMITS.steps, seconds = TIME_LIMITS.row }] of Object.entries(KINDS)) {
   for (const [i, chat_template] of templates.entries()) {
     test(`${kind}, ${i + 1}: a sentence`, (t) => {
       const tokenizer = testTokenizer(t, { chat_template });
+      const before = [LIMITS.steps, TIME_LIMITS.row];
+      const allow = ([most, row]: number[]): void => {
+        Object.assign(LIMITS, { steps: most });
+        Object.assign(TIME_LIMITS, { row });
+      };
+      allow([steps, seconds]);
+      t.after(() => allow(before));
       assert.throws(() => renderWithMask(tokenizer, MESSAGES), { name: "UserError", message });
     });
   }

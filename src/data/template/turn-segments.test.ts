@@ -1,6 +1,7 @@
 // Masks of templates whose prompt opens thoughts, that write a turn in an odd place or look at other turns, and of
 // conversations of any length.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import type { Message } from "../conversations/sample.js";
 import { testTokenizer } from "../tokenizer/testing-tokenizer.js";
@@ -34,6 +35,32 @@ test("a prompt that opens thoughts: what it has is not trained, earlier turns ar
   assert.deepEqual(trainedTexts(opens, [says("first"), user("q"), says("<think>\n")]), [
     "first<|im_end|>",
     "\n</think>\n\n<think>\n<|im_end|>",
+  ]);
+});
+
+test("of gpt-oss's channels the assistant's are trained, thoughts and calls too; what a tool says is not", (t) => {
+  const template = new URL("../../../test/golden/templates/gpt-oss.jinja", import.meta.url);
+  const harmony = testTokenizer(t, { chat_template: readFileSync(template, "utf8") });
+  const [easy, hard] = [says("4", { thinking: "easy" }), says("6", { thinking: "also easy" })];
+  assert.deepEqual(trainedTexts(harmony, [user("2+2?"), says("4")]), ["<|channel|>final<|message|>4<|return|>"]);
+  // Thoughts of earlier turns are left out by the template.
+  assert.deepEqual(
+    trainedTexts(harmony, [{ role: "system", content: "Be short." }, user("q"), easy, user("r"), hard]),
+    [
+      "<|channel|>final<|message|>4<|end|>",
+      "<|channel|>analysis<|message|>also easy<|end|><|start|>assistant<|channel|>final<|message|>6<|return|>",
+    ],
+  );
+  const call = { type: "function", function: { name: "sum", arguments: { a: 2 } } };
+  const calls = says("", { thinking: "I call.", tool_calls: [call] });
+  const called = ' to=functions.sum<|channel|>commentary json<|message|>{"a": 2}<|call|>';
+  const answers = [user("q"), calls, { role: "tool", name: "sum", content: "5" }];
+  assert.deepEqual(trainedTexts(harmony, answers), [
+    `<|channel|>analysis<|message|>I call.<|end|><|start|>assistant${called}`,
+  ]);
+  assert.deepEqual(trainedTexts(harmony, [...answers, says("It is 5.")]), [
+    called,
+    "<|channel|>final<|message|>It is 5.<|return|>",
   ]);
 });
 

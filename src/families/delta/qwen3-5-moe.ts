@@ -14,11 +14,13 @@ const PASS_THROUGH = /^(model\.visual|mtp)\./;
 
 export const qwen35MoeText: Family = {
   modelType: "qwen3_5_moe_text",
+  classes: { config: "Qwen3_5MoeTextConfig", model: "Qwen3_5MoeForCausalLM" },
   read: (read) => decoder(read, { ...readText(read), passThrough: PASS_THROUGH }),
 };
 
 export const qwen35Moe: Family = {
   modelType: "qwen3_5_moe",
+  classes: { config: "Qwen3_5MoeConfig", model: "Qwen3_5MoeForConditionalGeneration" },
   read: (read) => {
     const { text_config: text } = read.source;
     if (typeof text !== "object" || text === null || Array.isArray(text)) read.fail("text_config", "an object");

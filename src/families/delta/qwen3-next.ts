@@ -3,12 +3,13 @@
 import { groupedProjections } from "../../layers/attention/delta-projections.js";
 import { softmaxRouter } from "../../layers/experts/router.js";
 import { decoder } from "../decoder.js";
-import type { Family } from "../family.js";
+import { causalClasses, type Family } from "../family.js";
 import { routedBySteps } from "../geometry.js";
 import { readDeltaDecoder } from "./decoder.js";
 
 export const qwen3Next: Family = {
   modelType: "qwen3_next",
+  classes: causalClasses("Qwen3Next"),
   read: (read) =>
     decoder(read, {
       ...readDeltaDecoder(read, {

@@ -20,18 +20,24 @@ export function readGroups(read: ConfigReader, geometry: Geometry, rank: Groups[
   return { count, kept, rank };
 }
 
+interface SigmoidDefaults {
+  factor: number;
+  groups?: { count: number; kept: number };
+  /** Whether gates are shares of what was chosen; true unless said otherwise. */
+  shares?: boolean;
+}
+
 /** Sigmoids, corrected where the choice is made. */
 export function readSigmoidRouter(
   read: ConfigReader,
   geometry: Geometry,
-  defaultFactor: number,
-  usualGroups = ONE_GROUP,
+  { factor, groups, shares = true }: SigmoidDefaults,
 ): Router {
   read.only("scoring_func", ["sigmoid"]);
   read.only("topk_method", ["noaux_tc"]);
   return sigmoidRouter(
-    readGroups(read, geometry, "best two", usualGroups),
-    read.boolean("norm_topk_prob", true),
-    read.positive("routed_scaling_factor", defaultFactor),
+    readGroups(read, geometry, "best two", groups),
+    read.boolean("norm_topk_prob", shares),
+    read.positive("routed_scaling_factor", factor),
   );
 }

@@ -32,9 +32,10 @@ export function attend(
       attend(mulScalar(q_THC, scale * width ** 0.5), k_UKC, v_UKC, segments, window, undefined, sinks_H, ends_S),
     );
   const sees = segments.every((length) => window === null || window >= length) ? null : window;
+  const keyHeads = shape(k_UKC)[1] * segments.length;
   const fused =
     shape(k_UKC)[0] === tokens && valueWidth <= width
-      ? fusedAttention(q_THC, { sees, hasSinks: sinks_H !== null })
+      ? fusedAttention(q_THC, { sees, hasSinks: sinks_H !== null, keyHeads })
       : null;
   const out_THC = fused
     ? narrowed(fused(q_THC, k_UKC, widened(v_UKC, width), { segments, window: sees, ends_S }, sinks_H), valueWidth)

@@ -1,7 +1,10 @@
-// The engine's fused forms of attention. On a GPU one call covers all documents, with or without a window. Otherwise,
-// without a window, one call covers consecutive documents of one length. Results belong to the caller's scope.
+// The fused forms of attention. On a GPU one call of the engine's covers all documents, with or without a window.
+// Otherwise, without a window, one call of the addon's covers all documents on a CPU that multiplies bfloat16, else one
+// of the engine's covers consecutive documents of one length. Results belong to the caller's scope.
 import {
   cat,
+  documentAttention,
+  documentAttentionGradient,
   expand,
   flashAttention,
   flashBackward,
@@ -16,8 +19,9 @@ import {
   unsqueeze,
 } from "../../torch/ops.js";
 import { endsOf } from "../../model/context.js";
-import { isCpu } from "../../torch/device.js";
-import { junction } from "../../torch/graph.js";
+import { engineInfo, isCpu } from "../../torch/device.js";
+import { customFunction, junction } from "../../torch/graph.js";
+import { wantsReference } from "../../torch/kernels/kernels.js";
 import { scope } from "../../torch/scope.js";
 import { device, dtype, shape, type Tensor } from "../../torch/tensor.js";
 import { type SinkForm, sinksFor, withSinks } from "./sinks.js";
@@ -38,12 +42,13 @@ type FusedAttention = (
   sinks_H: Tensor | null,
 ) => Tensor;
 
-/** The fused form for this case; null if there is none. */
+/** The fused form for this case; null if there is none. `keyHeads` counts those of all documents. */
 export function fusedAttention(
   q_THC: Tensor,
-  { sees, hasSinks }: { sees: number | null; hasSinks: boolean },
+  { sees, hasSinks, keyHeads }: { sees: number | null; hasSinks: boolean; keyHeads: number },
 ): FusedAttention | null {
   if (hasPacked(q_THC)) return packedAttention;
+  if (sees === null && hasAddonForm(q_THC, keyHeads)) return addonAttention;
   return sees === null && (hasSinks ? hasFlashWithSinks(q_THC) : hasFlash(q_THC)) ? byDocument : null;
 }
 
@@ -60,6 +65,39 @@ const hasPacked = (q_THC: Tensor): boolean => {
   const width = shape(q_THC)[2];
   const fits = !isCpu(device(q_THC)) && isHalf(q_THC) && width % 8 === 0 && width <= 256;
   return fits && packsDocuments(device(q_THC));
+};
+
+/**
+ * The engine's own form for a CPU multiplies through MKL, which on some CPUs turns bfloat16 into float32 first; but it
+ * divides rows among threads, where the addon's form gives each thread heads of keys.
+ */
+const hasAddonForm = (q_THC: Tensor, keyHeads: number): boolean =>
+  isCpu(device(q_THC)) &&
+  keyHeads >= engineInfo().threads &&
+  dtype(q_THC) === "bfloat16" &&
+  shape(q_THC)[2] % 16 === 0 &&
+  hasOp("revmoe::document_attention") &&
+  !wantsReference();
+
+const addonAttention: FusedAttention = (q_THC, k_TKC, v_TKC, { segments }, sinks_H) => {
+  const form: SinkForm = {
+    forward: (q, k, v) => {
+      const [out, sums] = documentAttention(q, k, v, segments);
+      return { out, sums, rest: [] };
+    },
+    gradient: (dOut, [q, k, v], { out, sums }) => documentAttentionGradient(dOut, q, k, v, out, sums, segments),
+    headsFirst: (t_THC) => transpose(t_THC, 0, 1),
+  };
+  const inputs: [Tensor, Tensor, Tensor] = [q_THC, k_TKC, v_TKC];
+  if (sinks_H !== null) return scope(() => withSinks(inputs, sinksFor(q_THC, sinks_H), form));
+  return customFunction(
+    inputs,
+    () => {
+      const { out, sums } = form.forward(...inputs);
+      return { output: out, saved: [sums] };
+    },
+    (dOut, out, [sums]) => form.gradient(dOut, inputs, { out, sums, rest: [] }),
+  );
 };
 
 const packedAttention: FusedAttention = (q_THC, k_TKC, v_TKC, { segments, window, ends_S }, sinks_H) =>

@@ -7,7 +7,7 @@ import { type Ask, type Described, Refused, type Service, type Target } from "./
 
 export const mlflow = remoteKind({
   name: "mlflow",
-  about: "the server of MLFLOW_TRACKING_URI",
+  about: "the server at MLFLOW_TRACKING_URI",
   module: import.meta.url,
   target: (environment): Target => {
     const { url, ...given } = readAddress(

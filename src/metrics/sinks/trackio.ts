@@ -10,7 +10,7 @@ const API_VERSION = 1;
 
 export const trackio = remoteKind({
   name: "trackio",
-  about: "the server of TRACKIO_SERVER_URL",
+  about: "the server at TRACKIO_SERVER_URL",
   module: import.meta.url,
   target: (environment): Target => {
     const variable = "TRACKIO_SERVER_URL";

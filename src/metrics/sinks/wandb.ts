@@ -13,7 +13,7 @@ const CLOUD_PAGES = "https://wandb.ai";
 
 export const wandb = remoteKind({
   name: "wandb",
-  about: "Weights & Biases, with WANDB_API_KEY; another server by WANDB_BASE_URL",
+  about: "Weights & Biases, with the key WANDB_API_KEY, or another server at WANDB_BASE_URL",
   module: import.meta.url,
   target: (environment): Target => {
     const { WANDB_API_KEY: key = "", WANDB_MODE: mode = "online" } = environment;

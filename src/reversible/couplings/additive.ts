@@ -8,6 +8,7 @@ import { defineCoupling } from "./definition.js";
 
 export const ADDITIVE = defineCoupling({
   name: "additive",
+  about: "is for models that were trained with it",
   rows: {},
   planned: [],
   fields: {},

@@ -13,11 +13,11 @@ import { momentumUnits } from "./momentum.js";
 
 export const BDIA = defineCoupling({
   name: "bdia",
-  about: "trains it with noise",
+  about: "trains that network with noise",
   rows: {},
   planned: [],
   gamma: {
-    about: "draws the sign: 1/16",
+    about: "1/16, with a random sign",
     otherwise: [{ given: "coupling", when: { coupling: "bdia" }, value: 0.0625 }],
   },
   fields: { gamma: GAMMA_FIELD },

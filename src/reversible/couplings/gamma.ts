@@ -28,8 +28,9 @@ export const gammaRows = (couplings: readonly { name: string; gamma?: GammaUse }
       expected: GAMMAS_IN_WORDS,
       group,
       about:
-        `share of momentum kept by a block (${aboutUses(couplings)}; -1 with stream float32); ` +
-        "stored bits per element: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, down to +-1/256 8; -1 none, and it starts far from a pretrained network",
+        "share of the momentum that each block keeps; the nearer to 0, the nearer is the pretrained network and the more bits are stored per " +
+        "element and block: +-1/2 1, +-1/4 2, +-1/8 and +-1/16 4, +-1/32 to +-1/256 8; -1 stores none, but starts far from a pretrained " +
+        `network. Other defaults: ${aboutUses(couplings)}; -1 with stream float32`,
     },
     gamma_final: {
       kind: "number",
@@ -38,7 +39,7 @@ export const gammaRows = (couplings: readonly { name: string; gamma?: GammaUse }
       expected: `0, or ${POWERS_IN_WORDS}`,
       group,
       about:
-        "halves gamma down to this late in training, so that the export as the ordinary network loses less; 0: gamma stays",
+        "late in training, gamma is halved repeatedly down to this, so that the export as the ordinary network loses less; 0: gamma stays",
     },
     gamma_final_ratio: {
       kind: "number",

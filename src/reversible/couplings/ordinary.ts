@@ -6,7 +6,7 @@ import { defineCoupling } from "./definition.js";
 
 export const ORDINARY = defineCoupling({
   name: "ordinary",
-  about: "is that one, not reversible",
+  about: "is the pretrained network itself, not reversible",
   rows: {},
   planned: [],
   fields: {},

@@ -57,7 +57,7 @@ export const DESCRIBED_SETTINGS = [
   ...new Set(EVERY.flatMap(({ fields }) => Object.values(fields).map((f) => f.setting))),
 ] as (keyof DescribedSettings)[];
 
-/** Completes "how streams pass a block; ". */
+/** Completes "how the residual streams pass through a block; ". */
 export const COUPLINGS_ABOUT = EVERY.filter(({ about }) => about !== undefined)
   .map(({ name, about }) => `${name} ${about}`)
   .join("; ");

@@ -21,7 +21,7 @@ const ROWS = {
     default: "fixed_point",
     group,
     about:
-      "how the first stream comes back: by iteration alone, or exactly, with the few bits kept by which that is off",
+      "how the first stream is rebuilt; fixed_point: by iteration alone; stored_hint: exactly, with a few stored bits that correct the iteration",
   },
   fixed_point_iterations: {
     kind: "integer",
@@ -29,14 +29,14 @@ const ROWS = {
     min: 1,
     max: 1000,
     group,
-    about: "evaluations of attention at most to rebuild a block",
+    about: "highest number of evaluations of attention to rebuild a block",
   },
   fixed_point_tolerance: {
     kind: "number",
     default: 0,
     min: 0,
     group,
-    about: "stop when no element changes by more; 0: when nothing changes on the grid",
+    about: "stop the iteration when no element changes by more than this; 0: when nothing changes on the grid",
   },
   fixed_point_start: {
     kind: "choice",
@@ -51,27 +51,27 @@ const ROWS = {
     above: 0,
     max: 1,
     group,
-    about: "share of each step taken; below 1 where the plain iteration swings",
+    about: "share of each step of the iteration that is taken; use less than 1 if the plain iteration oscillates",
   },
   fixed_point_anderson: {
     kind: "boolean",
     default: false,
     group,
-    about: "accelerate the iteration by mixing its last two values",
+    about: "use Anderson acceleration: mix the last two values of the iteration, to converge faster",
   },
   adapter_sharing: {
     kind: "choice",
     choices: ["layer", "stream"],
     default: "layer",
     group,
-    about: "a pair of adapters per layer, or one for each stream of it",
+    about: "adapters of a layer; layer: one pair; stream: one pair for each of its streams",
   },
   adapter_init: {
     kind: "choice",
     choices: ["random", "identity"],
     default: "identity",
     group,
-    about: "random, or each half of the hidden state kept in its place",
+    about: "how adapters start; identity: each half of the hidden state keeps its place",
   },
   adapter_steps: {
     kind: "integer",
@@ -79,19 +79,20 @@ const ROWS = {
     min: 0,
     group,
     about:
-      "first steps of the run in which adapters alone are trained; the paper then trains the rest with freeze_router",
+      "number of steps at the start of the run that train only the adapters; the paper then trains all but the router (freeze_router)",
   },
   adapter_learning_rate: {
     kind: "number",
     default: 0,
     min: 0,
     group,
-    about: "highest learning rate in adapter_steps, which have a warm-up and a decay of their own; 0: learning_rate",
+    about: "highest learning rate in adapter_steps, which have their own warm-up and decay; 0: learning_rate",
   },
 } as const satisfies SettingRows;
 
 export const REVFFN = defineCoupling({
   name: "revffn",
+  about: "is the block of the RevFFN paper",
   rows: ROWS,
   planned: ["reconstruction", "adapter_sharing"],
   inverse: [

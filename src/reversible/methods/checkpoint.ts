@@ -73,6 +73,6 @@ const checkpointing = <Name extends string>(name: Name, onHost: boolean, about?:
 export const checkpoint = checkpointing(
   "checkpoint",
   false,
-  "each block's input (offload: in host memory; on the cpu the same as checkpoint)",
+  "each block's input (checkpoint; checkpoint-offload: in host memory, on the cpu the same)",
 );
 export const checkpointOffload = checkpointing("checkpoint-offload", true);

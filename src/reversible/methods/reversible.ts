@@ -8,7 +8,7 @@ import { applyTo, type Method, passForward, passOf, replace } from "./method.js"
 
 export const reversible: Method<"reversible"> = {
   name: "reversible",
-  about: "the last block's streams",
+  about: "the streams after the last block, from which all others are rebuilt (reversible)",
   rebuilds: true,
   kept: "block inputs",
   holdsBlocks: false,

@@ -7,7 +7,7 @@ import { backwardLast, type Method, passOf, replace, reverseKept } from "./metho
 
 export const store: Method<"store"> = {
   name: "store",
-  about: "everything",
+  about: "everything (store)",
   rebuilds: false,
   kept: "graphs",
   holdsBlocks: true,

@@ -1,6 +1,6 @@
 // One pass over the parts of a network whose weights lie on several ranks: whole weights of the part at hand and of the one behind it, which comes
-// meanwhile. What this rank holds is offered to all others from the beginning, so that each may be as far ahead or behind as it is. Owns the copies
-// until the pass ends.
+// meanwhile. What this rank holds is offered to all others from the beginning, so that each may be as far ahead or behind as it is; where tensors
+// travel in rounds, with the reads of the same part. Owns the copies until the pass ends.
 import type { RemoteReads } from "../../parallel/collectives.js";
 import { assert } from "../../errors.js";
 import { copy_, narrow } from "../../torch/ops.js";
@@ -29,6 +29,7 @@ export class Gathering {
   readonly #bring: (part: number) => void;
   readonly #reads: RemoteReads;
   readonly #rank: number;
+  readonly #others: readonly number[];
   /** Of a part's first message. */
   readonly #numbers = new Map<number, number>();
   #at = -1;
@@ -50,14 +51,13 @@ export class Gathering {
     this.#bring = bring;
     this.#reads = reads;
     this.#rank = rank;
-    const others = Array.from({ length: world }, (_, each) => each).filter((each) => each !== rank);
+    this.#others = Array.from({ length: world }, (_, each) => each).filter((each) => each !== rank);
     let number = 0;
     for (const part of parts) {
       this.#numbers.set(part, number);
-      for (const [i, { stored, rows }] of weightsOf(part).entries())
-        if (rows[rank].count > 0) reads.offer(number + i, stored, others);
       number += weightsOf(part).length;
     }
+    if (!reads.inRounds) for (const part of parts) this.#offer(part);
     this.#next = this.#begin(0);
   }
 
@@ -78,18 +78,17 @@ export class Gathering {
   settle(part: number): void {
     const number = this.#numbers.get(part);
     if (number === undefined) return;
+    assert(
+      !this.#reads.inRounds || this.#parts.indexOf(part) <= this.#at + 1,
+      `part ${part} changes before it is read`,
+    );
     for (const i of this.#weightsOf(part).keys()) this.#reads.settled(number + i);
   }
 
-  /** Waits until all others have what this rank offered. */
+  /** Reads what is left, for others wait for no rank that does not come as far, and waits until they have what this one offered. */
   finish(): void {
     while (this.#at < this.#parts.length) this.#advance();
     this.#reads.finish();
-  }
-
-  /** Waits for what this rank began to read: given up on its way, it would stand in front of all that comes behind it. */
-  arrive(): void {
-    for (const { awaited } of [this.#loaded, this.#next]) for (const wait of awaited.splice(0)) wait();
   }
 
   close(): void {
@@ -107,9 +106,16 @@ export class Gathering {
     this.#next = this.#begin(this.#at + 1);
   }
 
+  #offer(part: number): void {
+    const number = this.#numbers.get(part) as number;
+    for (const [i, { stored, rows }] of this.#weightsOf(part).entries())
+      if (rows[this.#rank].count > 0) this.#reads.offer(number + i, stored, this.#others);
+  }
+
   #begin(at: number): Copies {
     if (at >= this.#parts.length) return NONE;
     const part = this.#parts[at];
+    if (this.#reads.inRounds) this.#offer(part);
     const number = this.#numbers.get(part) as number;
     const copies: Copies = { of: new Map(), awaited: [] };
     this.#bring(part);
@@ -126,6 +132,7 @@ export class Gathering {
         }
       }
     });
+    this.#reads.go();
     return copies;
   }
 }

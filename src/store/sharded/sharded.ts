@@ -37,6 +37,7 @@ type Options = Pick<StoreOptions, "architecture" | "shared">;
 export class ShardedStore implements ParameterStore {
   readonly sharing: Sharing;
   readonly #own: ParameterStore;
+  readonly #device: string;
   readonly #shared: SharedOptions;
   readonly #architecture: Architecture;
   readonly #placed: ReadonlyMap<string, PlacedParameter>;
@@ -47,9 +48,10 @@ export class ShardedStore implements ParameterStore {
   #gathering: Gathering | null = null;
   #expertsStay = false;
 
-  /** `own` has what is this rank's. */
-  constructor({ architecture, shared }: Options, own: ParameterStore) {
+  /** `own` has what is this rank's, on `device`. */
+  constructor({ architecture, shared }: Options, own: ParameterStore, device: string) {
     assert(shared !== undefined, "nobody to share with");
+    this.#device = device;
     const { rank: ownRank } = shared.ranks;
     this.#own = own;
     this.#shared = shared;
@@ -116,24 +118,21 @@ export class ShardedStore implements ParameterStore {
     this.#own.begin(progress);
   }
 
-  /** Errors in values are met by all ranks, and each stays until all are at the end: others still need what it holds. */
+  /** A rank that has met bad values goes on to the end as well: others still need what it holds. */
   pass<T>(parts: readonly number[], work: () => T, stays: (name: string) => boolean = () => false): T {
     assert(this.#gathering === null, "a pass within a pass");
     const { ranks } = this.#shared;
     const weightsOf = (part: number): readonly SharedWeight[] =>
       this.#weightsOf(part).filter(({ name }) => part < 0 || !stays(name));
     const bring = (part: number): void => this.#own.load(part, () => {});
-    const gathering = new Gathering(parts, { weightsOf, bring }, ranks.reads(), ranks);
+    const gathering = new Gathering(parts, { weightsOf, bring }, ranks.reads(this.#device), ranks);
     this.#gathering = gathering;
     try {
       const result = work();
       gathering.finish();
       return result;
     } catch (failure) {
-      if (failure instanceof BadValuesError) {
-        gathering.arrive();
-        ranks.gather(null);
-      }
+      if (failure instanceof BadValuesError) gathering.finish();
       throw failure;
     } finally {
       this.#gathering = null;
@@ -221,10 +220,10 @@ function cut(layout: StateLayout, { spec }: PlacedParameter, { count }: Rows): S
 }
 
 const inMemory = (options: Pick<StoreOptions, "device"> & Options): ParameterStore =>
-  new ShardedStore(options, deviceStore(options.device));
+  new ShardedStore(options, deviceStore(options.device), options.device);
 
 export const sharded: StoreKind = {
-  about: "of several ranks, a share on each",
+  about: "a share on each of several ranks",
   lies: "device",
   shared: true,
   needsGpu: false,
@@ -244,7 +243,7 @@ export const shardedDisk: StoreKind = {
       folder: rankFolder(folder, shared?.ranks.rank ?? 0),
       stateBytes: () => store.ownStateBytes,
     });
-    const store: ShardedStore = new ShardedStore(options, own);
+    const store: ShardedStore = new ShardedStore(options, own, "cpu");
     return store;
   },
   // As if all were on the device; plan/placement.ts says where it is.

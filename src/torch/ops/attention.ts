@@ -1,5 +1,7 @@
-// Fused attention: for one document, and on a GPU for all documents packed in a row.
+// Fused attention: of one document, and on a GPU of all that are packed in a row.
+import { contiguous } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
+import { realEngine } from "../shadow/real-engine.js";
 import { drop, make, type Value } from "../shadow/values.js";
 import { type N, newerOp, type T } from "./row.js";
 import { native } from "../binding.js";
@@ -54,6 +56,60 @@ export const flashBackward = newerOp<
 >(
   "aten::_scaled_dot_product_flash_attention_for_cpu_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, float dropout_p, bool is_causal, *, Tensor? attn_mask=None, float? scale=None) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value)",
   (_dOut, q, k, v) => [q, k, v].map(({ sizes, dtype, device }) => make(sizes, dtype, device)) as [Value, Value, Value],
+);
+
+/** Tokens of a tile of the operators below (native/operators/attention.cpp). */
+const TILE = 128;
+
+/** Workspace of as many threads as have a document's head of keys: what `perToken` and the rest say of one, each part a multiple of 64 bytes. */
+function headSpace(k: Value, documents: readonly N[], partsOf: (tokens: number, width: number) => number[]): Value {
+  const [, groups, width] = k.sizes;
+  const tokens = up(Math.max(0, ...documents), TILE);
+  const bytes = partsOf(tokens, width).reduce((all, part) => all + up(part, 64), 0);
+  return make([Math.min(realEngine().threads, documents.length * groups), bytes], "uint8", k.device);
+}
+
+/**
+ * Causal attention of documents one behind the other, [T, H, C], and the logarithm of each query's sum of exponentials [H, T]; outside of a
+ * graph. There is one where a CPU multiplies bfloat16 and libtorch lets small products be made. Heads of keys may be fewer than those of queries; C
+ * is a multiple of 16.
+ */
+export const documentAttention = newerOp<(q: T, k: T, v: T, documents: readonly N[]) => [out: T, sums: T]>(
+  "revmoe::document_attention(Tensor q, Tensor k, Tensor v, int[] documents) -> (Tensor out, Tensor sums)",
+  (q, k, _v, documents) => {
+    const [tokens, heads] = q.sizes;
+    const made: [Value, Value] = [make(q.sizes, q.dtype, q.device), make([heads, tokens], "float32", q.device)];
+    drop(
+      headSpace(k, documents, (all, width) => [
+        ...[2 * all * width, 2 * all * width, 2 * TILE * width, 2 * TILE * TILE],
+        ...[4 * TILE * TILE, 4 * TILE * width, 4 * TILE, 4 * TILE],
+      ]),
+    );
+    return made;
+  },
+);
+
+/** Its gradients, of what `out` and `sums` say it was. */
+export const documentAttentionGradient = newerOp<
+  (dOut: T, q: T, k: T, v: T, out: T, sums: T, documents: readonly N[]) => [dq: T, dk: T, dv: T]
+>(
+  "revmoe::document_attention_gradient(Tensor d_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor sums, int[] documents) -> (Tensor dq, Tensor dk, Tensor dv)",
+  (dOut, q, k, v, _out, _sums, documents) => {
+    const dense = contiguous(dOut);
+    const made = [q, k, v].map(({ sizes, dtype, device }) => make(sizes, dtype, device)) as [Value, Value, Value];
+    drop(
+      headSpace(k, documents, (all, width) => [
+        ...Array.from({ length: 4 }, () => 2 * all * width),
+        ...Array.from({ length: 3 }, () => 2 * TILE * width),
+        ...Array.from({ length: 3 }, () => 2 * TILE * TILE),
+        ...[4 * TILE * TILE, 4 * TILE * TILE],
+        ...Array.from({ length: 3 }, () => 4 * all * width),
+        ...[4 * all, 4 * all],
+      ]),
+    );
+    drop(dense);
+    return made;
+  },
 );
 
 const PACKED = "aten::_flash_attention_forward";

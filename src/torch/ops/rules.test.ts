@@ -38,6 +38,14 @@ const routed = (): (Tensor | null)[] => {
   return [f(9, 8), f(9, 2), places, countsOf([10, 8]), null];
 };
 
+const hasDocumentAttention = ops.hasOp("revmoe::document_attention");
+/** Queries, keys and values of documents of these lengths. */
+const headsOf = (...documents: number[]): [Tensor, Tensor, Tensor, number[]] => {
+  const tokens = documents.reduce((sum, length) => sum + length, 0);
+  const heads = (count: number): Tensor => of("bfloat16", tokens, count, 32);
+  return [heads(4), heads(2), heads(2), documents];
+};
+
 type Operators = { [Name in keyof typeof ops as (typeof ops)[Name] extends { rule: unknown } ? Name : never]: true };
 /** Arguments of calls of each operator; none for what no plan runs, and for what a CPU or an older libtorch has not. */
 const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
@@ -174,6 +182,23 @@ const CALLS: Record<keyof Operators, (() => unknown[])[]> = {
   ],
   gatedDelta_: [() => deltaCall("forward")],
   gatedDeltaBackward_: [() => deltaCall("backward")],
+  documentAttention: hasDocumentAttention ? [() => headsOf(150, 3), () => headsOf(7, 150, 150)] : [],
+  documentAttentionGradient: hasDocumentAttention
+    ? [
+        () => {
+          const [q, k, v, documents] = headsOf(150, 3);
+          return [
+            ops.transpose(of("bfloat16", 4, 153, 32), 0, 1),
+            q,
+            k,
+            v,
+            of("bfloat16", 153, 4, 32),
+            f(4, 153),
+            documents,
+          ];
+        },
+      ]
+    : [],
   flashAttention: [],
   flashForward: [],
   flashBackward: [],
@@ -268,7 +293,16 @@ function isTensor(value: unknown): value is Tensor {
 }
 
 /** These have results that no gradient passes, whatever their inputs. */
-const CONSTANT = new Set<string>(["detach", "squareSum", "gt", "lt", "bincount", "viewDtype"]);
+const CONSTANT = new Set<string>([
+  "detach",
+  "documentAttention",
+  "documentAttentionGradient",
+  "squareSum",
+  "gt",
+  "lt",
+  "bincount",
+  "viewDtype",
+]);
 
 for (const [name, calls] of Object.entries(CALLS) as [keyof Operators, (() => unknown[])[]][]) {
   test(`${name}: rule and operator agree`, { skip: calls.length === 0 && "no plan runs it, or no CPU" }, () => {

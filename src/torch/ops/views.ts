@@ -64,7 +64,8 @@ export const unbind = op<(a: T, dim?: N) => T[]>(
   (x, dim = 0) => {
     const at = dimOf(dim, x.sizes.length);
     const without = (list: readonly number[]): number[] => list.filter((_, i) => i !== at);
-    const parts = Array.from({ length: x.sizes[at] }, () => viewOf(x, without(x.sizes), without(x.strides)));
+    const [sizes, strides] = [without(x.sizes), without(x.strides)];
+    const parts = Array.from({ length: x.sizes[at] }, () => viewOf(x, sizes, strides));
     return record(parts, [x], [], () => [make(x.sizes, x.dtype, x.device)]);
   },
 );

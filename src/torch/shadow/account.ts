@@ -56,12 +56,21 @@ export const beyondCounting = (): UserError =>
 const byDevice = new Map<string, Account>();
 export const accounts = (): Iterable<Account> => byDevice.values();
 
+/** The same by all that they are called. */
+const byName = new Map<string, Account>();
+
 /** The account of a device; "cuda" and "cuda:0" are one. */
 export function accountOf(device: string): Account {
+  const known = byName.get(device);
+  if (known !== undefined) return known;
   const key = isCpu(device) ? "cpu" : `cuda:${deviceIndex(device)}`;
   const found = byDevice.get(key) ?? new Account();
   byDevice.set(key, found);
+  byName.set(device, found);
   return found;
 }
 
-export const clearAccounts = (): void => byDevice.clear();
+export function clearAccounts(): void {
+  byDevice.clear();
+  byName.clear();
+}

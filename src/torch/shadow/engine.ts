@@ -2,14 +2,15 @@
 // one, on tensors with sizes and without elements. Running a training step on it tells what the step will need. Values
 // read from a tensor are guesses: numbers are 1, tokens are shared evenly among experts.
 import type { Handle, Native, OpArgument } from "../binding.js";
+import { isCpu } from "../device-name.js";
 import type { Argument, Result } from "../ops/row.js";
 import { rows } from "../ops.js";
 
 import { accountOf, clearAccounts } from "./account.js";
-import { backward, records, setRecording } from "./gradients.js";
+import { backward, isRecording, setRecording } from "./gradients.js";
 import { realEngine, standFor } from "./real-engine.js";
 import { everyRound } from "./rounds.js";
-import { drop, hold, make, type Value, viewOf } from "./values.js";
+import { drop, hold, make, Value, viewOf } from "./values.js";
 
 /**
  * Handles count up from here: far from any number in a record or an operator's arguments, and small integers for V8,
@@ -48,24 +49,39 @@ const NO_GROUP = {
   hasGroups: () => false,
   openGroup: noGroup,
   gatherBytes: noGroup,
-  startSum: noGroup,
+  sum: noGroup,
   broadcast: noGroup,
   closeGroup: noGroup,
+  ncclFacts: noGroup,
+  ncclId: noGroup,
+  openLane: noGroup,
+  roundSend: noGroup,
+  roundReceive: noGroup,
+  startRound: noGroup,
+  awaitRound: noGroup,
+  closeLane: noGroup,
 };
 
-/** Messages that nobody receives: a tensor that is sent is held until it was waited for. */
+/** Messages that nobody gets: what is on its way is held until it was waited for, and its copy in main memory. */
 function shadowMessages(at: (handle: Handle) => Value) {
-  const held = new Map<number, Value>();
+  const held = new Map<number, Value[]>();
   let tickets = 0;
-  const start = (handle: Handle): number => {
-    held.set(++tickets, hold(at(handle)));
+  const start = (values: Value[]): number => {
+    held.set(++tickets, values);
     return tickets;
   };
+  const copies = (of: Value): Value[] => (isCpu(of.device) ? [] : [make(of.sizes, of.dtype, "cpu")]);
   const end = (ticket: number): void => {
-    drop(held.get(ticket) ?? null);
+    for (const value of held.get(ticket) ?? []) drop(value);
     held.delete(ticket);
   };
-  return { startSend: start, startReceive: start, awaitTicket: end, dropTicket: end, receive: () => {} };
+  return {
+    // A copy is made soon; then the tensor is held no more.
+    startSend: (handle: Handle) => start(isCpu(at(handle).device) ? [hold(at(handle))] : copies(at(handle))),
+    startReceive: (handle: Handle) => start([hold(at(handle)), ...copies(at(handle))]),
+    awaitTicket: end,
+    dropTicket: end,
+  };
 }
 const NO_FILES = {
   mapFile: noFiles,
@@ -104,42 +120,43 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     table.delete(handle);
   };
   const read = (argument: OpArgument): Argument => {
-    if (Array.isArray(argument)) return argument.map(read);
-    return typeof argument === "number" && table.has(argument) ? at(argument) : (argument as Argument);
+    if (typeof argument === "number") return table.get(argument)?.value ?? argument;
+    return Array.isArray(argument) ? argument.map(read) : (argument as Argument);
   };
-  const write = (result: Result, given: ReadonlyMap<Value, Handle>): unknown => {
-    if (Array.isArray(result)) return result.map((each) => write(each, given));
+  /** A result that is an input has its handle. */
+  const write = (result: Result, values: readonly Argument[], handles: readonly OpArgument[]): unknown => {
+    if (Array.isArray(result)) return result.map((each) => write(each, values, handles));
     if (typeof result !== "object") return result;
-    const same = given.get(result);
-    if (same === undefined) return enter(result);
-    return same;
+    const at = values.lastIndexOf(result);
+    return at < 0 ? enter(result) : handles[at];
   };
 
   return {
     op: (name) => {
       const row = rows.get(name);
       if (row === undefined) throw new Error(`internal: the shadow engine does not know ${name}`);
+      const { rule, cutsGraph } = row;
       return (...args) => {
         calls++;
         const values = args.map(read);
-        const given = new Map<Value, Handle>();
-        for (const [i, value] of values.entries()) if (isValue(value)) given.set(value, args[i] as Handle);
-        const holders = [...given.keys()].map((value) => value.holders);
-        const result = row.rule(...values);
-        if (!row.cutsGraph && recordsNothing(result, values)) {
+        const holders = values.map((value) => (value instanceof Value ? value.holders : 0));
+        const result = rule(...values);
+        if (!cutsGraph && recordsNothing(result, values)) {
           throw new Error(`internal: the rule of ${name} has no gradient, and a plan asks for one`);
         }
-        // An operator that returns its input (a cast to the same type) holds it once more; the real engine returns the
-        // same handle.
-        [...given.keys()].forEach((value, i) => {
-          if (value === result && value.holders > holders[i]) value.holders = holders[i];
-        });
-        return write(result, given);
+        // What hands its input back (a cast to the same type) holds it once more, and the real engine names it by its handle.
+        if (result instanceof Value) {
+          const same = values.indexOf(result);
+          if (same >= 0 && result.holders > holders[same]) result.holders = holders[same];
+        }
+        return write(result, values, args);
       };
     },
     hasOp: (name) => real.hasOp(name),
     schema: (name) => real.schema(name),
-    free: (...handles) => handles.forEach(release),
+    free: (...handles) => {
+      for (const handle of handles) release(handle);
+    },
     isAlive: (handle) => table.has(handle),
     keep: (handle) => {
       (table.get(handle) as { depth: number }).depth = 0;
@@ -237,14 +254,14 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
 
 /** Whether a graph is recorded, but a result that depends on an input with a gradient is not part of it. */
 const recordsNothing = (result: Result, given: readonly Argument[]): boolean => {
-  const made = [result].flat().filter((each) => typeof each === "object" && each.dtype.includes("float")) as Value[];
-  return made.length > 0 && !made.some(({ requiresGrad }) => requiresGrad) && records(given.flat().filter(isValue));
+  if (!isRecording()) return false;
+  const made = [result].flat().filter((each) => each instanceof Value && each.dtype.includes("float")) as Value[];
+  const isPart = (each: unknown): boolean =>
+    Array.isArray(each) ? each.some(isPart) : each instanceof Value && each.requiresGrad;
+  return made.length > 0 && !made.some(isPart) && given.some(isPart);
 };
 
-const isValue = (argument: Argument): argument is Value =>
-  typeof argument === "object" && argument !== null && "storage" in argument;
-
-/** A gradient that leaves its leaf becomes a tensor of its own; it may have been a view of a buffer. */
+/** A gradient that leaves its leaf is a tensor of its own; it may have been a view of a buffer. */
 function viewOfDropped(grad: Value): Value {
   if (grad.holders === 1) return grad;
   const view = viewOf(grad, grad.sizes, grad.strides);

@@ -14,14 +14,19 @@ export function setRecording(on: boolean): boolean {
   return before;
 }
 
+const NONE: never[] = [];
+const noGradient = (): [] => [];
+
 function edgeOf(value: Value): Edge | null {
   if (value.node !== null) return { node: value.node, result: value.result };
   if (!value.requiresGrad) return null;
-  value.accumulator ??= new Node([], [], [], () => [], value);
+  value.accumulator ??= new Node(NONE, NONE, [], noGradient, value);
   return { node: value.accumulator, result: 0 };
 }
 
-/** Whether results computed from `inputs` become part of a graph. */
+export const isRecording = (): boolean => enabled;
+
+/** Whether what is made of `inputs` becomes part of a graph. */
 export const records = (inputs: readonly (Value | null)[]): boolean =>
   enabled && inputs.some((input) => input?.requiresGrad);
 
@@ -33,15 +38,15 @@ export function record<Result extends Value | Value[]>(
   gradient: Gradient,
 ): Result {
   if (!records(inputs)) return results;
-  const edges = inputs.map((input) => (input === null ? null : edgeOf(input)));
+  const edges = inputs.map((input) => input && edgeOf(input));
   const looks = inputs.map((input) => ({ sizes: input?.sizes ?? [], dtype: input?.dtype ?? ("float32" as const) }));
-  // If a node saves its own result, it holds only the storage: the result holds the node, not the other way around.
-  const own = new Set<Value>([results].flat());
-  const kept = saved.flatMap((value) =>
-    value === null ? [] : [own.has(value) ? viewOf(value, value.sizes, value.strides) : hold(value)],
-  );
+  // What is saved of a node's own result is its storage alone: the result holds the node, not the other way around.
+  const own: Value[] = Array.isArray(results) ? results : [results];
+  const kept: Value[] = [];
+  for (const value of saved)
+    if (value !== null) kept.push(own.includes(value) ? viewOf(value, value.sizes, value.strides) : hold(value));
   const node = new Node(edges, looks, kept, gradient);
-  for (const [i, result] of [results].flat().entries()) {
+  for (const [i, result] of own.entries()) {
     result.requiresGrad = true;
     result.node = node;
     result.result = i;
@@ -84,7 +89,8 @@ export function backward(outputs: readonly Value[], gradients: readonly Value[])
     const made = run(node, gradients[0]);
     for (const dy of gradients) drop(dy);
     if (node.leaf === null) node.forget();
-    for (const [i, edge] of node.edges.entries()) {
+    for (let i = 0; i < node.edges.length; i++) {
+      const edge = node.edges[i];
       if (edge === null) continue;
       const gradient = made[i];
       if (gradient) put(buffers, edge, gradient);

@@ -14,7 +14,13 @@ let known: RealEngine | null = null;
 export function standFor(real: Native): void {
   const { version, threads } = real.engine();
   const [major, minor] = version.split(".").map(Number);
-  known = { version: 100 * major + minor, threads, experts: real.expertLimits(), steadyRows: real.steadyRows };
+  const steady = new Map<number, number>();
+  const steadyRows = (rows: number): number => {
+    const same = steady.get(rows) ?? real.steadyRows(rows);
+    steady.set(rows, same);
+    return same;
+  };
+  known = { version: 100 * major + minor, threads, experts: real.expertLimits(), steadyRows };
 }
 
 export function realEngine(): RealEngine {

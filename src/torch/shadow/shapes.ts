@@ -1,6 +1,10 @@
 // Sizes and strides as libtorch computes them; they decide what is a view and what has to be copied. Pure functions.
 
-export const countOf = (sizes: readonly number[]): number => sizes.reduce((product, size) => product * size, 1);
+export function countOf(sizes: readonly number[]): number {
+  let count = 1;
+  for (const size of sizes) count *= size;
+  return count;
+}
 
 export function rowMajor(sizes: readonly number[]): number[] {
   const strides = new Array<number>(sizes.length);
@@ -37,11 +41,13 @@ export const stridesLike = (sizes: readonly number[], strides: readonly number[]
 
 /** The sizes to which both are broadcast. */
 export function broadcast(a: readonly number[], b: readonly number[]): number[] {
-  const rank = Math.max(a.length, b.length);
-  return Array.from({ length: rank }, (_, i) => {
-    const [left, right] = [a[i - rank + a.length] ?? 1, b[i - rank + b.length] ?? 1];
-    return left === 1 ? right : left;
-  });
+  const [longer, shorter] = a.length >= b.length ? [a, b] : [b, a];
+  const sizes = [...longer];
+  for (let i = 1; i <= shorter.length; i++) {
+    const at = sizes.length - i;
+    if (sizes[at] === 1) sizes[at] = shorter[shorter.length - i];
+  }
+  return sizes;
 }
 
 /** Sizes with one -1 filled in. */

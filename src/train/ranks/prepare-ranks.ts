@@ -2,13 +2,12 @@
 import { UserError } from "../../errors.js";
 import { type Collectives, onFirst } from "../../parallel/collectives.js";
 import { STORES } from "../../store/registry.js";
-import { isCpu } from "../../torch/device.js";
 import { openRunFolder, type RunFolder } from "../folder/run-folder.js";
 import type { TrainSettings } from "../settings/settings.js";
 
 /** Errors: UserError for what several ranks cannot do. */
 export function checkForRanks(settings: TrainSettings, { world }: Pick<Collectives, "world">): void {
-  const { device, parameters, expert_group_size: groups, sequence_ranks: together } = settings;
+  const { parameters, expert_group_size: groups, sequence_ranks: together } = settings;
   const { lies, shared } = STORES[parameters];
   if (world === 1 && shared)
     throw new UserError(
@@ -21,8 +20,6 @@ export function checkForRanks(settings: TrainSettings, { world }: Pick<Collectiv
   if (world === 1) return;
   const refused = (name: string, value: unknown, why: string): UserError =>
     new UserError(`${name}: ${value} is for one process, and ${world} ranks train here: ${why}`);
-  if (!isCpu(device))
-    throw refused("device", device, "their sums go over main memory. Set device to cpu, or use one rank.");
   if (!shared && lies !== "device")
     throw refused(
       "parameters",
@@ -47,6 +44,14 @@ export function folderFor(ranks: Collectives, settings: TrainSettings): RunFolde
 export const threadsFor = ({ world }: Collectives, { threads }: TrainSettings): number =>
   threads === 0 && world > 1 ? Number(process.env.OMP_NUM_THREADS) || 0 : threads;
 
-/** What is said of sums where there are none. */
-export const sumNotes = ({ rank_sums }: Readonly<TrainSettings>, { world }: Pick<Collectives, "world">): string[] =>
-  world > 1 || rank_sums === "ordered" ? [] : [`rank_sums ${rank_sums} has no effect: one process trains`];
+/** What is said of sums, and of how they travel, where there are none. */
+export const sumNotes = (
+  { rank_sums, rank_transport }: Readonly<TrainSettings>,
+  { world }: Pick<Collectives, "world">,
+): string[] => {
+  if (world > 1 || rank_sums === "ordered") return [];
+  return [
+    `rank_sums ${rank_sums} has no effect: one process trains`,
+    ...(rank_transport === "gloo" ? [] : [`rank_transport ${rank_transport} has no effect: one process trains`]),
+  ];
+};

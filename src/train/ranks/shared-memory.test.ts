@@ -52,6 +52,32 @@ test("weights and state are shares of the whole, as planned, and so is the peak"
   }
 });
 
+test("copies in main memory of what cards send are as large as planned", async (t) => {
+  const place = makeLargerWorkplace(t);
+  const geometry = geometryOf(place);
+  const cases = ([{}, { rank_sums: "direct" }] as const).map((changes, i) =>
+    settingsFor(place, { ...WORK, ...changes, optimizer: "adalomo", output_dir: place.out(`${i}`) }),
+  );
+  const saw = await trainOnRanks(
+    place.folder,
+    2,
+    cases.map((settings) => ({ settings })),
+    { copiesAll: true },
+  );
+  for (const [i, settings] of cases.entries()) {
+    const measured = Math.max(...saw.map((ran) => (ran[i].outcome.memory as MemoryTerms).peakBytes));
+    const without = planStep(settings, geometry, undefined, 2).terms.peakBytes;
+    const { hostBytes } = planStep({ ...settings, device: "cuda" }, geometry, undefined, 2).placed;
+    t.diagnostic(`${settings.rank_sums}: measured ${measured}; planned ${without} and copies of ${hostBytes}`);
+    // On a CPU both are in one place, and need not be at their highest at the same time.
+    assert.ok(measured > without, `${settings.rank_sums}: ${measured}, planned ${without}`);
+    assert.ok(
+      measured < 1.05 * (without + hostBytes),
+      `${settings.rank_sums}: ${measured}, of ${without} and ${hostBytes}`,
+    );
+  }
+});
+
 test("shares in files take no memory but that of a step, and the files are as large as planned", async (t) => {
   const place = makeLargerWorkplace(t);
   const geometry = geometryOf(place);

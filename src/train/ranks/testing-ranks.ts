@@ -1,13 +1,17 @@
 // For tests of several ranks: runs of the same settings in as many processes on the loopback interface, one run behind the other, and what each rank saw of
-// them. As a program it is one of these processes: `testing-ranks.js CASES.json`.
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+// them. Starting a process takes longer than most runs, so the processes wait for more until the tests of a file are over. As a program it is one
+// of them: `testing-ranks.js FOLDER`, in which notes 0, 1, ... name files of cases; an empty note ends it.
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { after } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 import { NO_LABEL } from "../../data/batches.js";
 import { BadValuesError } from "../../errors.js";
 import type { SampleRecord } from "../../metrics/record.js";
-import { shareOf } from "../../parallel/collectives.js";
+import { type Collectives, shareOf } from "../../parallel/collectives.js";
 import { joinRanks } from "../../parallel/join.js";
 import { freePort, launchRanks } from "../../parallel/launch.js";
 import { rankPlace } from "../../parallel/launch-names.js";
@@ -50,16 +54,84 @@ export interface RankSaw extends Pick<Ran, "outcome" | "steps" | "evals"> {
   failure: string | null;
 }
 
-/** What each rank saw of each case, by rank. */
-export async function trainOnRanks(folder: string, nproc: number, cases: RankCase[]): Promise<RankSaw[][]> {
-  const path = join(folder, "cases.json");
-  writeFileSync(path, JSON.stringify(cases));
+/** How tensors travel between the ranks. */
+export interface Travel {
+  /** Through copies, as those of a GPU. */
+  copiesAll?: boolean;
+  /** Over this stand-in for NCCL. */
+  nccl?: string;
+}
+
+/** Processes that have joined, and wait for cases. */
+interface Group {
+  folder: string;
+  notes: number;
+  said: string[];
+  /** Set when they have ended. */
+  code: number | null;
+  ended: Promise<void>;
+}
+
+/** By how many they are, and how tensors travel. */
+const groups = new Map<string, Group>();
+
+/** A group's file that says how tensors travel. */
+const TRAVEL = "travel.json";
+
+/** Between looks at whether there is something to do, or something done. */
+const LOOK_MS = 10;
+
+async function groupOf(nproc: number, travel: Travel): Promise<Group> {
+  const key = JSON.stringify([nproc, travel]);
+  const there = groups.get(key);
+  if (there !== undefined) return there;
+  const folder = mkdtempSync(join(tmpdir(), "revmoe-ranks-"));
+  writeFileSync(join(folder, TRAVEL), JSON.stringify(travel));
   const place = { nproc, nnodes: 1, nodeRank: 0, host: "127.0.0.1", port: await freePort() };
   const said: string[] = [];
-  const command = [process.execPath, fileURLToPath(import.meta.url), path];
-  const code = await launchRanks(command, place, { write: (text) => void said.push(text) });
-  if (code !== 0) throw new Error(`the ranks ended with ${code}: ${said.join("")}`);
-  return Array.from({ length: nproc }, (_, rank) => JSON.parse(readFileSync(`${path}.${rank}`, "utf8")) as RankSaw[]);
+  const command = [process.execPath, fileURLToPath(import.meta.url), folder];
+  const group: Group = { folder, notes: 0, said, code: null, ended: Promise.resolve() };
+  group.ended = launchRanks(command, place, { write: (text) => void said.push(text) }).then((code) => {
+    group.code = code;
+    groups.delete(key);
+    rmSync(folder, { recursive: true });
+  });
+  groups.set(key, group);
+  return group;
+}
+
+/** A file that is whole as soon as it is there. */
+function writeWhole(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
+}
+
+const note = (group: Group, text: string): void => writeWhole(join(group.folder, String(group.notes++)), text);
+
+async function endGroups(): Promise<void> {
+  for (const group of [...groups.values()]) {
+    note(group, "");
+    await group.ended;
+  }
+}
+
+/** What each rank saw of each case, by rank. */
+export async function trainOnRanks(
+  folder: string,
+  nproc: number,
+  cases: RankCase[],
+  travel: Travel = {},
+): Promise<RankSaw[][]> {
+  const group = await groupOf(nproc, travel);
+  const path = join(folder, `cases-${basename(group.folder)}-${group.notes}.json`);
+  writeFileSync(path, JSON.stringify(cases));
+  note(group, path);
+  const results = Array.from({ length: nproc }, (_, rank) => `${path}.${rank}`);
+  while (!results.every((result) => existsSync(result))) {
+    if (group.code !== null) throw new Error(`the ranks ended with ${group.code}: ${group.said.join("")}`);
+    await sleep(LOOK_MS);
+  }
+  return results.map((result) => JSON.parse(readFileSync(result, "utf8")) as RankSaw[]);
 }
 
 /** From now on the first micro-batch of every step has no label. */
@@ -123,8 +195,25 @@ function spoilBlock({ state: { network } }: Run, way: "forward" | "reverse", blo
   Object.assign(network, { coupling: { ...coupling, [way]: spoilt } });
 }
 
-async function trainCases(path: string): Promise<void> {
-  const ranks = joinRanks(rankPlace(process.env), 60);
+async function takeNotes(folder: string): Promise<void> {
+  const travel = JSON.parse(readFileSync(join(folder, TRAVEL), "utf8")) as Travel;
+  const ranks = joinRanks(rankPlace(process.env), 60, travel);
+  if (travel.nccl) ranks.useNccl(travel.nccl, "cpu");
+  const parent = process.ppid;
+  for (let count = 0; ; count++) {
+    const path = join(folder, String(count));
+    while (!existsSync(path)) {
+      if (process.ppid !== parent) process.exit(1);
+      await sleep(LOOK_MS);
+    }
+    const cases = readFileSync(path, "utf8");
+    if (cases === "") break;
+    await trainCases(cases, ranks);
+  }
+  ranks.close();
+}
+
+async function trainCases(path: string, ranks: Collectives): Promise<void> {
   const saw: RankSaw[] = [];
   for (const {
     settings,
@@ -138,6 +227,7 @@ async function trainCases(path: string): Promise<void> {
     spoiltBack,
     astray,
   } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
+    ranks.at("the start of a case");
     const ownTokens: number[] = [];
     const tokens: number[] = [];
     const sentBefore: number[] = [];
@@ -174,8 +264,8 @@ async function trainCases(path: string): Promise<void> {
       saw.push({ failure: (failure as Error).message } as RankSaw);
     }
   }
-  writeFileSync(`${path}.${ranks.rank}`, JSON.stringify(saw));
-  ranks.close();
+  writeWhole(`${path}.${ranks.rank}`, JSON.stringify(saw));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await trainCases(process.argv[2]);
+if (process.argv[1] === fileURLToPath(import.meta.url)) await takeNotes(process.argv[2]);
+else after(endGroups);

@@ -73,6 +73,11 @@ const REFUSED: [Record<string, SettingValue>, string][] = [
       "Remove one of the two, or set rank_sums to direct.",
   ],
   [
+    { rank_transport: "nccl" },
+    "--rank-transport nccl needs ranks that are at the same block at the same time, and with rank_sums ordered (the default) each is behind the one before it. " +
+      "Set rank_sums to direct, or rank_transport to gloo.",
+  ],
+  [
     { coupling: "additive", gamma: "0.25" },
     "--gamma 0.25 has no effect: only couplings momentum and bdia have it, not --coupling additive. " +
       "Remove gamma, or set coupling to momentum.",

@@ -167,6 +167,11 @@ const PROBLEMS: readonly Problem[] = [
     order === "ordered" &&
     `${at.subject("rank_sums")} makes ranks wait for one another's gradients, while with ${at.mention("sequence_ranks")} they compute each block together. ` +
       "Remove rank_sums, or set it to direct.",
+  ({ rank_transport: transport, rank_sums: order }, at) =>
+    transport === "nccl" &&
+    order === "ordered" &&
+    `${at.subject("rank_transport")} needs ranks that are at the same block at the same time, and with ${at.mention("rank_sums")} each is behind the one before it. ` +
+      "Set rank_sums to direct, or rank_transport to gloo.",
   ...ROW_PROBLEMS,
   ({ router_aux_loss_coef: coef }, at) =>
     coef === 0 &&

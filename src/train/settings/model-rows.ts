@@ -20,7 +20,7 @@ export const MODEL_ROWS = {
     choices: ["checkpoint", "random"],
     default: "checkpoint",
     group: GROUP,
-    about: "where weights come from; random: by config.json and seed, to train from scratch",
+    about: "where the weights come from; random: drawn from seed, in the shapes of config.json, to train from scratch",
   },
   train_file: {
     kind: "string",
@@ -29,7 +29,7 @@ export const MODEL_ROWS = {
     group: GROUP,
     fromList: sourcesAsText,
     about:
-      "rows to train on: files, globs, folders, or sets on the hub, as org/name; several with weights: a.jsonl:0.7 b/*.parquet:0.3; a part of one: a.jsonl[:1000], org/name[test]; see docs/data.md",
+      "rows to train on: files, globs, folders, or data sets on the hub (org/name). Several with weights: a.jsonl:0.7 b/*.parquet:0.3; a part of one: a.jsonl[:1000], org/name[test]; see docs/data.md",
   },
   validation_file: {
     kind: "string",
@@ -44,7 +44,7 @@ export const MODEL_ROWS = {
     default: 0,
     min: 0,
     group: GROUP,
-    about: "with no validation_file: hold out this many rows from the end of train_file; 0: none; 200 is a good value",
+    about: "rows to hold out from the end of train_file, if there is no validation_file; 0: none; 200 is a good value",
   },
   output_dir: {
     kind: "string",
@@ -58,32 +58,32 @@ export const MODEL_ROWS = {
     default: false,
     group: GROUP,
     about:
-      "start anew in a folder that already holds a run: its checkpoints, result, working copy and metrics are removed",
+      "start a new run in a folder that already holds one; the old run's checkpoints, result, working copy and metrics are removed",
   },
   format: {
     kind: "choice",
     choices: ["auto", ...ROW_FORMATS],
     default: "auto",
     group: GROUP,
-    about: "what a row holds; auto: seen from the first rows",
+    about: "what kind of rows the files hold; auto: detected from the first rows",
   },
   columns: {
     kind: "map",
     default: {},
     group: GROUP,
-    about: "names of the file's own columns: prompt=question,completion=answer",
+    about: "which of your columns to use for which field, as prompt=question,completion=answer",
   },
   assistant_only_loss: {
     kind: "boolean",
     default: true,
     group: GROUP,
-    about: "in conversations, train on the assistant's turns only",
+    about: "in conversations, compute the loss on the assistant's turns only",
   },
   completion_only_loss: {
     kind: "boolean",
     default: true,
     group: GROUP,
-    about: "in prompt and completion, train on the completion only",
+    about: "in rows of prompt and completion, compute the loss on the completion only",
   },
   train_on: {
     kind: "choice",
@@ -91,20 +91,20 @@ export const MODEL_ROWS = {
     default: "auto",
     group: GROUP,
     about:
-      "in place of the two above: every turn of the assistant, the last of them, those of the completion, or all tokens; auto: as these say",
+      "what to train on, instead of the two settings above; assistant: every turn of the assistant; last: its last turn; completion: its turns in the completion; all: all tokens; auto: as those two say",
   },
   chat_template: {
     kind: "string",
     default: "",
     metavar: "FILE",
     group: GROUP,
-    about: "a file with a chat template in place of the model's; what is saved has it",
+    about: "file with a chat template to use instead of the model's; the result is saved with it",
   },
   chat_template_kwargs: {
     kind: "values",
     default: {},
     group: GROUP,
-    about: "variables that the chat template looks at: enable_thinking=false",
+    about: "variables for the chat template, as enable_thinking=false",
   },
   eos_token: {
     kind: "string",
@@ -112,28 +112,30 @@ export const MODEL_ROWS = {
     metavar: "TOKEN",
     group: GROUP,
     about:
-      "the token that ends a text, in place of the model's: put behind rows of text and completion, and named in what is saved",
+      "token that ends a text, instead of the model's own; it is added after texts and completions, and saved with the tokenizer",
   },
   add_tokens: {
     kind: "string",
     list: true,
     default: [],
     group: GROUP,
-    about: "tokens to add to the vocabulary; their rows of embedding and head begin as the mean of the others",
+    about:
+      "tokens to add to the vocabulary; their rows in the embedding and the head start as the mean of the other rows",
   },
   add_special_tokens: {
     kind: "string",
     list: true,
     default: [],
     group: GROUP,
-    about: "the same for tokens that are no text, as marks of turns: decoding leaves them out",
+    about: "like add_tokens, for tokens that are not text, such as marks of turns; decoding leaves them out",
   },
   excess_length_strategy: {
     kind: "choice",
     choices: ["truncate", "drop"],
     default: "truncate",
     group: GROUP,
-    about: "rows longer than max_length: cut off, texts into pieces; or left out",
+    about:
+      "what to do with rows longer than max_length; truncate: cut them off, but split plain texts into pieces; drop: leave them out",
   },
   max_length: {
     kind: "integer",
@@ -141,19 +143,19 @@ export const MODEL_ROWS = {
     min: 2,
     max: LONGEST,
     group: GROUP,
-    about: "tokens of a row at most; with packing, tokens of a pack",
+    about: "highest number of tokens in a row; with packing, in a pack",
   },
   dataset_cache: {
     kind: "boolean",
     default: true,
     group: GROUP,
     about:
-      "keep the tokens of rows that take long to prepare for the next start, in the cache's folder rows (REVMOE_CACHE)",
+      "keep the tokens of rows that take long to prepare, for the next start; they are in the folder rows of the cache (REVMOE_CACHE)",
   },
   packing: {
     kind: "boolean",
     default: true,
     group: GROUP,
-    about: "fill rows of max_length with whole documents; no attention between them",
+    about: "put several whole documents into one row of max_length tokens; there is no attention between them",
   },
 } as const satisfies SettingRows;

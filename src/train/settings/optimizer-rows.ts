@@ -16,14 +16,14 @@ export const UPDATE_ROWS = {
     choices: OPTIMIZER_NAMES,
     default: "adamw",
     group: OPTIMIZER_GROUP,
-    about: `update rule, applied block by block; state bytes per parameter: ${stateBytesInWords()}`,
+    about: `update rule, applied block by block in the backward pass; bytes of state per parameter: ${stateBytesInWords()}`,
   },
   learning_rate: {
     kind: "number",
     default: 1e-5,
     above: 0,
     group: OPTIMIZER_GROUP,
-    about: `highest learning rate; for all parameters of a pretrained model ${goodRatesInWords()}`,
+    about: `highest learning rate; good values to train all parameters of a pretrained model: ${goodRatesInWords()}`,
   },
   lr_scheduler_type: {
     kind: "choice",
@@ -31,7 +31,7 @@ export const UPDATE_ROWS = {
     default: "cosine",
     group: OPTIMIZER_GROUP,
     about:
-      "course of the learning rate after warm-up; constant_with_warmup is constant; warmup_stable_decay stays and falls at the end alone",
+      "how the learning rate goes on after the warm-up; constant and constant_with_warmup are the same here; warmup_stable_decay is constant and falls only at the end",
   },
   warmup_ratio: {
     kind: "number",
@@ -39,14 +39,14 @@ export const UPDATE_ROWS = {
     min: 0,
     max: 1,
     group: OPTIMIZER_GROUP,
-    about: "share of the steps in which the learning rate rises from 0",
+    about: "share of the steps in which the learning rate rises from 0 to its highest value",
   },
   warmup_steps: {
     kind: "integer",
     default: 0,
     min: 0,
     group: OPTIMIZER_GROUP,
-    about: "the same as a number of steps; 0: by warmup_ratio",
+    about: "number of warm-up steps, instead of warmup_ratio; 0: use warmup_ratio",
   },
   min_lr_ratio: {
     kind: "number",
@@ -54,7 +54,7 @@ export const UPDATE_ROWS = {
     min: 0,
     max: 1,
     group: OPTIMIZER_GROUP,
-    about: "end of cosine, linear or warmup_stable_decay as a share of learning_rate",
+    about: "final learning rate of cosine, linear and warmup_stable_decay, as a share of learning_rate",
   },
   decay_ratio: {
     kind: "number",
@@ -62,14 +62,15 @@ export const UPDATE_ROWS = {
     above: 0,
     max: 1,
     group: OPTIMIZER_GROUP,
-    about: "share of the steps in which the learning rate of warmup_stable_decay falls, at the end",
+    about: "share of the steps, at the end, in which warmup_stable_decay lowers the learning rate",
   },
   weight_decay: {
     kind: "number",
     default: 0,
     min: 0,
     group: OPTIMIZER_GROUP,
-    about: "decoupled weight decay per step, times the learning rate",
+    about:
+      "decoupled weight decay: each step multiplies weights by 1 - learning rate x this; norms and biases have none",
   },
   max_grad_norm: {
     kind: "number",
@@ -77,8 +78,7 @@ export const UPDATE_ROWS = {
     min: 0,
     group: OPTIMIZER_GROUP,
     about:
-      "clips all gradients together to this norm, as transformers and TRL do; an extra backward pass measures it: a step takes " +
-      "1.75 times the time, with method store twice; 0: off",
+      "clip the norm of all gradients together, as transformers and TRL do. An extra backward pass measures it: a step takes 1.75 times as long (twice with method store); 0: off",
   },
   max_block_grad_norm: {
     kind: "number",
@@ -87,7 +87,7 @@ export const UPDATE_ROWS = {
     min: 0,
     group: OPTIMIZER_GROUP,
     about:
-      "clips each block's gradient by itself to this norm, at no cost; 0: off, as it is where max_grad_norm is given",
+      "clip the norm of each block's gradient by itself, at no cost; 0: off, which is the default if max_grad_norm is given",
   },
   freeze: {
     kind: "string",
@@ -96,7 +96,7 @@ export const UPDATE_ROWS = {
     default: [],
     group: OPTIMIZER_GROUP,
     about:
-      "parameters to leave as they are, without gradient and optimizer state: names in the checkpoint, with * for anything, as model.embed_tokens.* or model.layers.0.*",
+      "parameters that are not trained; they have no gradient and no optimizer state. Names as in the checkpoint, with * for any text: model.embed_tokens.* or model.layers.0.*",
   },
   ...OPTIMIZER_ROWS,
 } as const satisfies SettingRows;

@@ -26,14 +26,14 @@ export const REVERSIBLE_ROWS = {
     choices: STORE_NAMES,
     default: "device",
     group: REVERSIBLE,
-    about: `where weights and optimizer state lie while no block uses them; ${STORES_IN_WORDS}`,
+    about: `where weights and optimizer state are kept while no block uses them; ${STORES_IN_WORDS}`,
   },
   fit: {
     kind: "boolean",
     default: false,
     group: REVERSIBLE,
     about:
-      "take the fastest way that fits this machine (revmoe plan --fit shows all): method, coupling, parameters, optimizer, tiles and micro-batches, where they are not given",
+      "use the fastest settings that fit this machine, for those of method, coupling, parameters, optimizer, tiles and micro-batches that you did not set (revmoe plan --fit shows all ways)",
   },
   blocks_on_device: {
     kind: "integer",
@@ -41,7 +41,7 @@ export const REVERSIBLE_ROWS = {
     min: 0,
     group: REVERSIBLE,
     about:
-      "with parameters host, blocks whose weights and state stay in the GPU's memory, which saves their copies; plan says how many fit",
+      "how many blocks keep weights and state in the GPU's memory with parameters host, which saves copying them; revmoe plan says how many fit",
   },
   durability: {
     kind: "choice",
@@ -49,14 +49,14 @@ export const REVERSIBLE_ROWS = {
     default: "snapshot",
     group: REVERSIBLE,
     about:
-      "with parameters disk, what a crash leaves: the last checkpoint-N, or the last step, for which the old bytes of every block are written too",
+      "what a crash leaves with parameters disk; snapshot: the last checkpoint-N; step: the last step, but then the old bytes of every block are written, too",
   },
   coupling: {
     kind: "choice",
     choices: COUPLING_NAMES,
     default: DEFAULT_COUPLING,
     group: REVERSIBLE,
-    about: `how streams pass a block; ${COUPLINGS_ABOUT}`,
+    about: `how the residual streams pass through a block; ${COUPLINGS_ABOUT}`,
   },
   ...SHARED_COUPLING_ROWS,
   blocks_per_step: {
@@ -65,35 +65,35 @@ export const REVERSIBLE_ROWS = {
     min: 1,
     group: REVERSIBLE,
     about:
-      "blocks that make one reversible step: stored bits per block fall by it, the gradient grows by it, and all but the last of each are evaluated once more",
+      "number of blocks that form one reversible step. With N there are 1/N of the stored bits per block, a gradient N times as large, and N - 1 of N blocks are evaluated once more",
   },
   checkpoint_first_blocks: {
     kind: "integer",
     default: 0,
     min: 0,
     group: REVERSIBLE,
-    about: "first blocks that stay as in the ordinary network, their inputs kept",
+    about: "how many of the first blocks stay ordinary, not reversible; their inputs are kept",
   },
   checkpoint_last_blocks: {
     kind: "integer",
     default: 0,
     min: 0,
     group: REVERSIBLE,
-    about: "last blocks that stay as in the ordinary network, their inputs kept",
+    about: "how many of the last blocks stay ordinary, not reversible; their inputs are kept",
   },
   stored_bits: {
     kind: "choice",
     choices: ["device", "host"],
     default: "device",
     group: REVERSIBLE,
-    about: "where stored bits wait for the backward pass; host: in main memory, with device cuda",
+    about: "where stored bits are kept until the backward pass; host: in main memory, with device cuda",
   },
   stream: {
     kind: "choice",
     choices: ["int32", "int64", "float32"],
     default: "int32",
     group: REVERSIBLE,
-    about: "type of the residual streams; integers reverse bit-exactly",
+    about: "data type of the residual streams; integers are reversed bit for bit, float32 only nearly",
   },
   stream_fraction_bits: {
     kind: "integer",
@@ -102,28 +102,30 @@ export const REVERSIBLE_ROWS = {
     max: 52,
     group: REVERSIBLE,
     about:
-      "fractional bits of an integer stream; 0: 32 for int64; for int32 16, or as many as this model's largest values leave",
+      "fractional bits of an integer stream; 0: 32 for int64; 16 for int32, or fewer if this model's values are too large for that",
   },
   weights_dtype: {
     kind: "choice",
     choices: ["auto", "bfloat16", "float32"],
     default: "auto",
     group: REVERSIBLE,
-    about: "type of the weights; auto: the checkpoint's; bfloat16: updated with stochastic rounding; float32: masters",
+    about:
+      "data type of the weights; auto: as in the checkpoint; bfloat16: updated with stochastic rounding; float32: master weights",
   },
   weights_correction: {
     kind: "choice",
     choices: ["none", "8bit"],
     default: "none",
     group: REVERSIBLE,
-    about: "8bit: a byte more per bfloat16 weight makes a 24-bit master, rounded to nearest instead of stochastically",
+    about:
+      "extra precision for bfloat16 weights; 8bit: one more byte for each makes a 24-bit master weight, rounded to nearest instead of stochastically",
   },
   compute_dtype: {
     kind: "choice",
     choices: ["auto", "bfloat16", "float32"],
     default: "auto",
     group: REVERSIBLE,
-    about: "type of the matrix products; auto: what the device multiplies fastest",
+    about: "data type of matrix products; auto: the one that the device multiplies fastest",
   },
   device: {
     kind: "string",
@@ -142,8 +144,7 @@ export const REVERSIBLE_ROWS = {
     min: 0,
     group: REVERSIBLE,
     about:
-      "tokens that pass a feed-forward layer at once, 8192 on a GPU unless said otherwise; fewer take less memory on long sequences, with " +
-      "smaller products; 0: all",
+      "how many tokens pass through a feed-forward layer at once; the default on a GPU is 8192. Fewer need less memory on long sequences, but make matrix products smaller; 0: all",
   },
   expert_group_size: {
     kind: "integer",
@@ -151,21 +152,20 @@ export const REVERSIBLE_ROWS = {
     min: 0,
     group: REVERSIBLE,
     about:
-      "experts of a block whose gradients exist at a time, made when the block's backward pass is done; less memory where a block's " +
-      "experts are large, and a quarter more of their products where each block's norm is limited; 0: all",
+      "how many experts of a block have gradients at the same time, made after the block's backward pass; saves memory if a block's experts are large, and costs a quarter more expert products with max_block_grad_norm; 0: all",
   },
   loss_tile_tokens: {
     kind: "integer",
     default: 1024,
     min: 1,
     group: REVERSIBLE,
-    about: "tokens whose logits exist at once; fewer take less memory and a little more time",
+    about: "for how many tokens logits exist at once; fewer need less memory and a little more time",
   },
   memory_limit: {
     ...SIZE_OR_NONE,
     group: REVERSIBLE,
     about:
-      "most bytes of tensors on the cpu: a run that needs more ends with what would fit, not the machine; none: what there is",
+      "limit for the bytes of tensors on the cpu: a run that needs more stops and says what would fit, before the machine runs out; none: no limit",
   },
 } as const satisfies SettingRows;
 
@@ -176,20 +176,20 @@ export const DISTILL_ROWS = {
     min: 0,
     group: DISTILL,
     about:
-      "first steps of the run that learn the original network's logits at all tokens, instead of labels; after adapter_steps",
+      "first steps of the run, after adapter_steps, that learn the original network's logits at all tokens instead of labels",
   },
   distill_learning_rate: {
     kind: "number",
     default: 0,
     min: 0,
     group: DISTILL,
-    about: "highest learning rate in distill_steps, which have a warm-up and a decay of their own; 0: learning_rate",
+    about: "highest learning rate in distill_steps, which have their own warm-up and decay; 0: learning_rate",
   },
   distill_temperature: {
     kind: "number",
     default: 1,
     above: 0,
     group: DISTILL,
-    about: "divides the logits of both networks; above 1, unlikely tokens count for more",
+    about: "temperature that divides the logits of both networks; above 1, unlikely tokens count for more",
   },
 } as const satisfies SettingRows;

@@ -10,7 +10,7 @@ export const ROUTER_ROWS = {
     default: 0,
     min: 0,
     group: GROUP,
-    about: "weight of the load-balancing loss; 0: none, whatever config.json says; 0.001 is usual",
+    about: "weight of the load-balancing loss; 0: off, even if config.json has one; 0.001 is usual",
   },
   router_aux_loss_type: {
     kind: "choice",
@@ -18,14 +18,14 @@ export const ROUTER_ROWS = {
     default: "pooled",
     group: GROUP,
     about:
-      "pooled: over all layers at once, as transformers, experts per token at balance; layer: their mean, 1 at balance",
+      "form of the load-balancing loss; pooled: one loss over all layers, as in transformers (at balance, the number of experts per token); layer: the mean of the layers' losses (at balance, 1)",
   },
   router_z_loss_coef: {
     kind: "number",
     default: 0,
     min: 0,
     group: GROUP,
-    about: "weight of the mean of logsumexp(router logits)^2; 0: none; 0.001 is usual",
+    about: "weight of the router z-loss, the mean of logsumexp(router logits)^2; 0: off; 0.001 is usual",
   },
   router_jitter_noise: {
     kind: "number",
@@ -34,7 +34,7 @@ export const ROUTER_ROWS = {
     below: 1,
     group: GROUP,
     about:
-      "in training, layers with experts see their input times noise from 1 -+ this; 0: none, whatever config.json says",
+      "in training, multiply the input of layers with experts by noise between 1 - this and 1 + this; 0: off, even if config.json has it",
   },
   router_bias_update_rate: {
     kind: "number",
@@ -42,12 +42,12 @@ export const ROUTER_ROWS = {
     min: 0,
     group: GROUP,
     about:
-      "by how much a step moves each expert's correction bias toward even load, where a model has such; 0: it stays; 0.001 is usual",
+      "how far each step moves an expert's correction bias toward an even load, in models that have one (e_score_correction_bias); 0: not at all; 0.001 is usual",
   },
   freeze_router: {
     kind: "boolean",
     default: false,
     group: GROUP,
-    about: "leave the weights that choose experts as they are, without gradient and optimizer state",
+    about: "do not train the weights that choose experts; they have no gradient and no optimizer state",
   },
 } as const satisfies SettingRows;

@@ -1,6 +1,6 @@
 // The settings of `train` for what happens around the steps: evaluation, checkpoints, metrics, going on, and the seed.
 import { REPORT_TO, REPORT_TO_ABOUT, REPORTS_WITH_NAME } from "../../metrics/sinks/registry.js";
-import { SUM_ORDERS } from "../../parallel/collectives.js";
+import { RANK_TRANSPORTS, SUM_ORDERS } from "../../parallel/collectives.js";
 import type { SettingRows } from "../../settings/table.js";
 
 const GROUP = "Evaluation, checkpoints and the run";
@@ -11,7 +11,8 @@ export const RUN_ROWS = {
     choices: ["steps", "epoch", "no"],
     default: "steps",
     group: GROUP,
-    about: "when held-out rows are evaluated, beside start and end: every eval_steps, behind each epoch, or never",
+    about:
+      "when to evaluate the held-out rows: every eval_steps, after each epoch, or never; start and end are evaluated in any case",
   },
   eval_steps: {
     kind: "integer",
@@ -26,63 +27,63 @@ export const RUN_ROWS = {
     default: "steps",
     group: GROUP,
     about:
-      "when a checkpoint is saved: every save_steps, behind each epoch, or never; with either, behind the last step, too",
+      "when to save a checkpoint: every save_steps, after each epoch, or never; with the first two also after the last step",
   },
   save_steps: {
     kind: "integer",
     default: 0,
     min: 0,
     group: GROUP,
-    about: "steps between checkpoints; 0: none, so that a run that has ended cannot go on",
+    about: "steps between checkpoints; 0: none, and then a finished run cannot be continued",
   },
   save_total_limit: {
     kind: "integer",
     default: 0,
     min: 0,
     group: GROUP,
-    about: "newest checkpoints to keep, and the best with load_best_model_at_end; 0: all",
+    about: "how many of the newest checkpoints to keep, besides the best one with load_best_model_at_end; 0: all",
   },
   load_best_model_at_end: {
     kind: "boolean",
     default: false,
     group: GROUP,
-    about: "final/ holds the network of the best evaluation; each that is the best so far gets a checkpoint",
+    about:
+      "save the network of the best evaluation in final/, not the last one; each evaluation that is the best so far gets a checkpoint",
   },
   metric_for_best_model: {
     kind: "choice",
     choices: ["eval_loss", "eval_mean_token_accuracy"],
     default: "eval_loss",
     group: GROUP,
-    about: "what makes an evaluation the best: the lowest loss, or the highest accuracy",
+    about: "which evaluation is the best: that with the lowest loss, or with the highest accuracy",
   },
   early_stopping_patience: {
     kind: "integer",
     default: 0,
     min: 0,
     group: GROUP,
-    about:
-      "the run ends when so many evaluations, one after the other, are no better than the best before them; 0: off",
+    about: "end the run after this many evaluations in a row that are no better than the best before them; 0: off",
   },
   early_stopping_threshold: {
     kind: "number",
     default: 0,
     min: 0,
     group: GROUP,
-    about: "how much better an evaluation must be to count as better, for early_stopping_patience",
+    about: "how much better an evaluation must be to count as better for early_stopping_patience",
   },
   disk_full_wait: {
     kind: "integer",
     default: 10,
     min: 0,
     group: GROUP,
-    about: "minutes that the result waits for room; 0: none",
+    about: "minutes to wait for room if the disk is full when the result is saved; 0: do not wait",
   },
   logging_steps: {
     kind: "integer",
     default: 1,
     min: 1,
     group: GROUP,
-    about: "steps between lines of metrics; losses and accuracies are means of the steps since the last line",
+    about: "steps between lines of metrics; losses and accuracies are means over the steps since the last line",
   },
   report_to: {
     kind: "choice",
@@ -91,21 +92,21 @@ export const RUN_ROWS = {
     metavar: "NAME,...",
     default: ["none"],
     group: GROUP,
-    about: `where else metrics go, beside the terminal and metrics.jsonl. ${REPORT_TO_ABOUT}`,
+    about: `where metrics are sent, besides the terminal and metrics.jsonl; ${REPORT_TO_ABOUT}`,
   },
   run_name: {
     kind: "string",
     default: "",
     metavar: "NAME",
     group: GROUP,
-    about: `what the run is called where ${REPORTS_WITH_NAME.join(", ")} of report_to show it; none: the name of output_dir`,
+    about: `name of the run in ${REPORTS_WITH_NAME.join(", ")} (see report_to); none: the name of output_dir`,
   },
   resume: {
     kind: "string",
     default: "",
     metavar: "FOLDER",
     group: GROUP,
-    about: 'a checkpoint-N folder to go on from, or "latest"',
+    about: 'checkpoint-N folder to continue from, or "latest"',
   },
   rank_timeout: {
     kind: "integer",
@@ -113,7 +114,8 @@ export const RUN_ROWS = {
     min: 1,
     max: 604800,
     group: GROUP,
-    about: "of several ranks: seconds that one waits for another before the run ends; more than a save takes",
+    about:
+      "seconds that a rank waits for another before the run ends; must be longer than a save or an evaluation takes",
   },
   rank_sums: {
     kind: "choice",
@@ -122,7 +124,15 @@ export const RUN_ROWS = {
     otherwise: [{ given: "sequence_ranks", when: { sequence_ranks: /^(?!1$)/ }, value: "direct" }],
     group: GROUP,
     about:
-      "how ranks add gradients. ordered: as one process, for its bits; each rank is a block behind the one before it. direct: without that wait and with less to send; bits depend on the number of ranks. With sequence_ranks: direct",
+      "how ranks add up gradients; ordered: in the order of one process, with the same bits; each rank is a block behind the one before it; direct: without that delay and with less to send, but bits depend on the number of ranks. With sequence_ranks always direct",
+  },
+  rank_transport: {
+    kind: "choice",
+    choices: RANK_TRANSPORTS,
+    default: "gloo",
+    group: GROUP,
+    about:
+      "what carries tensors between ranks. gloo: through main memory. nccl: from card to card, over NVIDIA's library, with rank_sums direct and a card for each rank",
   },
   sequence_ranks: {
     kind: "integer",
@@ -131,7 +141,7 @@ export const RUN_ROWS = {
     max: 1024,
     group: GROUP,
     about:
-      "how many ranks hold each micro-batch together, for long rows: attention is shared out by heads, all else by tokens. Must divide the number of ranks, and the heads of the model",
+      "how many ranks work on each micro-batch together, for long rows: attention is divided by heads, all else by tokens. Must divide the number of ranks and of the model's heads",
   },
   share_experts: {
     kind: "choice",
@@ -139,7 +149,7 @@ export const RUN_ROWS = {
     default: "weights",
     group: GROUP,
     about:
-      "where ranks share parameters. weights: a block's experts are brought to every rank. rows: they stay, and rows of tokens go there and back, which is less to send in short steps; gradients are added as with rank_sums direct. auto: what sends less",
+      "how ranks that share parameters use experts; weights: a block's experts are sent to every rank; rows: experts stay, and rows of tokens are sent to them and back, which is less in short steps; gradients are added as with rank_sums direct; auto: whichever sends less",
   },
   seed: {
     kind: "integer",
@@ -147,6 +157,6 @@ export const RUN_ROWS = {
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
     group: GROUP,
-    about: "of the order of rows and of stochastic rounding",
+    about: "seed for the order of rows, stochastic rounding and all else that is random",
   },
 } as const satisfies SettingRows;

@@ -12,7 +12,7 @@ export const SAMPLE_ROWS = {
     metavar: "TEXT...",
     group: GROUP,
     about:
-      "texts that the network goes on from while it trains, always with the likeliest token; the name of a file stands for its lines. Training keeps its bits",
+      "texts that the model continues during training, always with the most likely token; a file's name stands for its lines. The training keeps the same bits",
   },
   sample_steps: {
     kind: "integer",
@@ -27,6 +27,6 @@ export const SAMPLE_ROWS = {
     min: 1,
     group: GROUP,
     about:
-      "tokens of a sample at most. Each passes all blocks by itself: with parameters in host memory or on disk it reads them all",
+      "highest number of tokens in a sample; each passes through all blocks, so with parameters in host memory or on disk it reads the whole model",
   },
 } as const satisfies SettingRows;

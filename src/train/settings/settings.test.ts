@@ -124,6 +124,7 @@ const FLAGS = `
 --resume FOLDER = ""
 --rank-timeout N = 1800
 --rank-sums ordered|direct = ordered
+--rank-transport gloo|nccl = gloo
 --sequence-ranks N = 1
 --share-experts weights|rows|auto = weights
 --seed N = 42

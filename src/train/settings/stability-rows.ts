@@ -11,15 +11,14 @@ export const STABILITY_ROWS = {
     default: "stop",
     group: GROUP,
     about:
-      "a loss, gradient or weight that is not finite. stop: save the state before that step where it is still there, and end; skip: make the " +
-      "step with the next batch, and stop where a part of the update was made; rollback: then go back to the last checkpoint, and leave that batch out",
+      "what to do if a loss, gradient or weight is NaN or infinite; stop: end the run, and save the state before that step if it still exists; skip: make the step with the next batch, but stop if a part of the update was already made; rollback: as skip, but in that case go back to the last checkpoint, and leave the batch out",
   },
   nonfinite_limit: {
     kind: "integer",
     default: 5,
     min: 1,
     group: GROUP,
-    about: "how often a run may skip or go back before it stops after all",
+    about: "how many times a run may skip or go back before it stops",
   },
   spike_threshold: {
     kind: "number",
@@ -27,14 +26,13 @@ export const STABILITY_ROWS = {
     min: 0,
     group: GROUP,
     about:
-      "warn of a loss this many spreads above the median of the last steps, and keep its batch in a file; spread: 1.48 times the " +
-      "median distance from the median, at least 2 % of it; 0: off",
+      "warn if a loss is more than this many spreads above the median of the last steps, and save its batch in a file; a spread is 1.48 times the median distance from the median, at least 2 % of the median; 0: off",
   },
   spike_window: {
     kind: "integer",
     default: 50,
     min: 10,
     group: GROUP,
-    about: "steps that the course of the loss is taken from",
+    about: "how many of the last steps spike_threshold looks at",
   },
 } as const satisfies SettingRows;

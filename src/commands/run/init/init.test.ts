@@ -20,11 +20,10 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { runCli } from "../../../cli/program.js";
-import { COMMANDS } from "../../registry.js";
 import { resolveSettings } from "../../../train/settings/settings.js";
 import type { Way } from "../../../plan/ways/ways.js";
 import { wayFor } from "../../../plan/ways/goal.js";
+import { revmoe as called } from "../../../cli/testing-command.js";
 import { batchFor, heldOut, lengthFor } from "./looks.js";
 
 const CLI = fileURLToPath(new URL("../../../cli.js", import.meta.url));
@@ -37,6 +36,17 @@ const KINDS: Record<string, (i: number) => unknown> = {
   text: (i) => ({ text: `The number ${i} stands here. `.repeat(20) }),
 };
 
+async function calledIn(folder: string, words: string[]) {
+  const before = process.cwd();
+  process.chdir(folder);
+  try {
+    const { status, stdout, stderr } = await called(...words);
+    return { code: status, out: stdout, err: stderr };
+  } finally {
+    process.chdir(before);
+  }
+}
+
 /** A folder with rows of a kind, in which commands are run. */
 function place(t: TestContext, kind = "messages", count = 60) {
   const folder = mkdtempSync(join(tmpdir(), "revmoe-init-"));
@@ -45,23 +55,22 @@ function place(t: TestContext, kind = "messages", count = 60) {
     join(folder, "rows.jsonl"),
     Array.from({ length: count }, (_, i) => `${JSON.stringify(KINDS[kind](i))}\n`).join(""),
   );
-  const revmoe = (words: string[], input = "") => {
-    const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...words], {
-      cwd: folder,
-      input,
-      encoding: "utf8",
-    });
+  const revmoe = (words: string[]) => calledIn(folder, words);
+  /** A process of its own, whose stdin is a pipe. */
+  const piped = (words: string[], input: string) => {
+    const at = { cwd: folder, input, encoding: "utf8" } as const;
+    const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...words], at);
     return { code: status, out: stdout, err: stderr };
   };
-  return { folder, revmoe, left: () => readdirSync(folder).filter((name) => name !== "rows.jsonl") };
+  return { folder, revmoe, piped, left: () => readdirSync(folder).filter((name) => name !== "rows.jsonl") };
 }
 
 const FLAGS = ["--model", MODEL, "--train-file", "rows.jsonl"];
 
 for (const kind of Object.keys(KINDS)) {
-  test(`rows of kind ${kind}: the file is accepted by train, and takes a step`, (t) => {
+  test(`rows of kind ${kind}: the file is accepted by train, and takes a step`, async (t) => {
     const { folder, revmoe } = place(t, kind);
-    const { code, out, err } = revmoe(["init", ...FLAGS]);
+    const { code, out, err } = await revmoe(["init", ...FLAGS]);
     assert.equal(code, 0, err);
     assert.equal(out, "revmoe train train.yaml\n");
     const text = readFileSync(join(folder, "train.yaml"), "utf8");
@@ -76,27 +85,27 @@ for (const kind of Object.keys(KINDS)) {
     const { given } = resolveSettings({ file: join(folder, "train.yaml") });
     for (const name of ["model", "train_file", "output_dir", "max_length", "validation_rows"])
       assert.ok(given.has(name), name);
-    const ran = revmoe(["train", "train.yaml", "--max-steps", "1", "--threads", "1"]);
+    const ran = await revmoe(["train", "train.yaml", "--max-steps", "1", "--threads", "1"]);
     assert.equal(ran.code, 0, ran.err);
     assert.ok(existsSync(join(folder, "runs/train/final/model.safetensors")));
   });
 }
 
-test("rows with other names of columns are read as is said, and the file says so", (t) => {
+test("rows with other names of columns are read as is said, and the file says so", async (t) => {
   const { folder, revmoe } = place(t);
   const rows = Array.from({ length: 50 }, (_, i) => JSON.stringify({ question: `Say ${i}.`, answer: ` It is ${i}.` }));
   writeFileSync(join(folder, "mine.jsonl"), rows.join("\n"));
   const words = ["init", "--model", MODEL, "--train-file", "mine.jsonl"];
-  const { err } = revmoe(words);
+  const { err } = await revmoe(words);
   assert.match(err, /have the keys "question", "answer" .* Rename them with the setting columns/);
-  const { code } = revmoe([...words, "--columns", "prompt=question,completion=answer"]);
+  const { code } = await revmoe([...words, "--columns", "prompt=question,completion=answer"]);
   assert.equal(code, 0);
   const { settings } = resolveSettings({ file: join(folder, "train.yaml") });
   assert.deepEqual(settings.columns, { prompt: "question", completion: "answer" });
 });
 
-test("answers of a pipe, wrong ones among them, make the same file as flags", (t) => {
-  const { folder, revmoe } = place(t);
+test("answers of a pipe, wrong ones among them, make the same file as flags", async (t) => {
+  const { folder, revmoe, piped } = place(t);
   const answers = [
     "nothere",
     MODEL,
@@ -110,7 +119,7 @@ test("answers of a pipe, wrong ones among them, make the same file as flags", (t
     "quality",
     "runs/x",
   ];
-  const asked = revmoe(["init", "a.yaml"], `${answers.join("\n")}\n`);
+  const asked = piped(["init", "a.yaml"], `${answers.join("\n")}\n`);
   assert.equal(asked.code, 0, asked.err);
   for (const sentence of [
     /nothere: no such folder/,
@@ -121,7 +130,7 @@ test("answers of a pipe, wrong ones among them, make the same file as flags", (t
   ])
     assert.match(asked.err, sentence);
   const given = ["--gpu", "RTX 4090", "--memory", "64GiB", "--goal", "quality", "--output-dir", "runs/x"];
-  const flagged = revmoe(["init", "b.yaml", ...FLAGS, ...given, "--json"]);
+  const flagged = await revmoe(["init", "b.yaml", ...FLAGS, ...given, "--json"]);
   assert.equal(flagged.code, 0, flagged.err);
   const [a, b] = ["a", "b"].map((name) =>
     readFileSync(join(folder, `${name}.yaml`), "utf8")
@@ -134,35 +143,24 @@ test("answers of a pipe, wrong ones among them, make the same file as flags", (t
 });
 
 test("a flag that is missing is named, and leaves nothing", (t) => {
-  const { revmoe, left } = place(t);
-  for (const [words, message, input] of [
+  const { piped, left } = place(t);
+  for (const [words, message, input = ""] of [
     [[], /^revmoe: --model is missing .*Give --model/],
     [["--model", MODEL], /--train-file is missing .*Give --train-file/],
     [["--train-file", "rows.jsonl"], /^revmoe: --model is missing/],
     [["--model", MODEL], /nothing\.jsonl: .*\n(?:.*\n)*revmoe: --train-file is missing/, "nothing.jsonl\n"],
   ] as [string[], RegExp, string?][]) {
-    const { code, err, out } = revmoe(["init", ...words], input);
+    const { code, err, out } = piped(["init", ...words], input);
     assert.deepEqual([code, out, left()], [2, "", []], err);
     assert.match(err, message);
   }
 });
 
 test("what is wrong is one sentence, and leaves nothing", async (t) => {
-  const { folder, left } = place(t);
+  const { folder, revmoe, left } = place(t);
   const at = (name: string): string => join(folder, name);
   const flags = ["--model", MODEL, "--train-file", at("rows.jsonl")];
-  const init = async (...words: string[]) => {
-    let [out, err] = ["", ""];
-    const program = { version: () => "1", commands: COMMANDS };
-    const into = (take: (text: string) => void) => ({ write: take });
-    const code = await runCli(
-      program,
-      ["init", ...words],
-      into((text) => (out += text)),
-      into((text) => (err += text)),
-    );
-    return { code, out, err };
-  };
+  const init = (...words: string[]) => revmoe(["init", ...words]);
   for (const name of ["held", "foreign"]) mkdirSync(at(name));
   writeFileSync(at("foreign/notes.txt"), "");
   writeFileSync(at("there.yaml"), "mine");
@@ -212,11 +210,11 @@ test("what is wrong is one sentence, and leaves nothing", async (t) => {
   assert.deepEqual(left(), before);
 });
 
-test("a name with a line break ends no comment, and a command is quoted where it has to be", (t) => {
+test("a name with a line break ends no comment, and a command is quoted where it has to be", async (t) => {
   const { folder, revmoe } = place(t);
   for (const [i, name] of ["a\nseed: 7\n.jsonl", "yes\nx.jsonl"].entries()) {
     writeFileSync(join(folder, name), readFileSync(join(folder, "rows.jsonl")));
-    const { code, out, err } = revmoe(["init", `my ${i}.yaml`, "--model", MODEL, "--train-file", name]);
+    const { code, out, err } = await revmoe(["init", `my ${i}.yaml`, "--model", MODEL, "--train-file", name]);
     assert.equal(code, 0, err);
     assert.equal(out, `revmoe train 'my ${i}.yaml'\n`);
     const { settings } = resolveSettings({ file: join(folder, `my ${i}.yaml`) });

@@ -158,7 +158,7 @@ async function askMachine(one: One, { gpu, memory, disk }: Settings): Promise<Ma
     {
       flag: "--gpu",
       about:
-        'The machine that will train it: Enter for this one; else its card, by name ("RTX 4090") or memory (24GiB)',
+        'The machine to train on: Enter for this one, or the card of another, by name ("RTX 4090") or memory (24GiB)',
       standard: THIS_MACHINE,
       read: (text) => (text === THIS_MACHINE ? "" : nameOfCard(text)),
     },
