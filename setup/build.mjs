@@ -26,7 +26,7 @@ const KINDS_OF_X64 = {
 
 /** @typedef {{ source: string, object: string, flags: string[] }} Unit an object file, and its own flags */
 
-/** Of one kind of CPU. @param {Unit} unit */
+/** Whether it is the kernels for one kind of CPU. @param {Unit} unit */
 const isKernel = ({ source }) => source.endsWith("kernels/cpu.cpp");
 
 /**
@@ -175,7 +175,7 @@ export const compiler = () => (process.env.CXX?.trim() || "g++").split(/\s+/);
  */
 async function compileAll(compile, units, objectOf, libtorch, say) {
   const started = performance.now();
-  // Kernels first: they include nothing of libtorch, and meanwhile its headers are read.
+  // Kernels come first: they include nothing of libtorch, whose headers are compiled meanwhile.
   const waiting = [...units.filter(isKernel), ...units.filter((unit) => !isKernel(unit))];
   const header = join(dirname(objectOf(units[0])), "first.hpp");
   const precompiled = waiting.length >= MANY && compiler().length === 1 ? precompile(compile, header) : null;
@@ -205,11 +205,12 @@ async function compileAll(compile, units, objectOf, libtorch, say) {
   for (const end of ended) if (end.status === "rejected") throw end.reason;
 }
 
-/** So many files pay for headers that are read once for all: in 14 s, where each file takes 5 s for them. */
+/** From this many files on it pays to compile headers first: that takes 14 s, and saves 5 s for each file. */
 const MANY = 6;
 
 /**
- * Flags with which a file begins with what nearly all of them include; none where the compiler cannot. ccache would keep nothing of such files.
+ * Flags that put precompiled headers, which nearly all files include, in front of a file; none if the compiler cannot
+ * do this. ccache would not keep such files.
  * @param {string[]} compile
  * @param {string} header
  */
@@ -219,7 +220,7 @@ async function precompile(compile, header) {
   return failed ? [] : ["-include", header];
 }
 
-/** Runs a compiler; what it said last, where it fails. @param {string[]} command @param {string} doing */
+/** Runs a compiler; throws its last lines if it fails. @param {string[]} command @param {string} doing */
 export async function run(command, doing) {
   const ended = await runWatched(command);
   if (ended.missing)

@@ -1,5 +1,5 @@
-// Copies between main memory and a GPU on streams of their own, one for each direction, so that they go on while it computes. Without CUDA's
-// headers: through libtorch's interface to any device that has streams.
+// Copies between main memory and a GPU, with one stream for each direction, so that they run while the GPU computes.
+// Needs no CUDA headers: uses libtorch's interface to any device with streams.
 #include "io/async_copy.hpp"
 
 #include <c10/core/StreamGuard.h>
@@ -12,7 +12,7 @@
 namespace revmoe {
 namespace {
 
-// What `after` is asked from now on waits for what `before` was asked so far.
+// Work queued on `after` from now on waits for the work queued on `before` so far.
 void order(const c10::Stream& before, const c10::Stream& after) { event_of(before).block(after); }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// What the rows of a file are for: text to predict, a question with choices, or a question whose answer is a number. Reads
-// the layouts in use (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings and
-// label; GSM8K's question and answer). All complaints name the row.
+// The task of a file's rows: text to predict, a question with choices, or a question whose answer is a number. Reads
+// the usual layouts (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings
+// and label; GSM8K's question and answer). All complaints name the row.
 import { emptyIn, isSample, renameColumns } from "../data/conversation.js";
 import { describe, keyList, type Row } from "../data/rows.js";
 import { UserError } from "../errors.js";
@@ -36,8 +36,8 @@ const FITS: Record<Task, (value: Record<string, unknown>) => boolean> = {
 };
 
 /**
- * The task that all of the first rows are for, where it is one alone, by their columns as the run that made the model named them
- * (`columns`), where they have these.
+ * The only task that fits all of the first rows. If they have the columns that the run of the model named (`columns`),
+ * these count under RevMoE's names. Errors: UserError if no task or several fit.
  */
 export function detectTask(rows: Row[], columns: Record<string, string> = {}): Task {
   const first = rows.slice(0, ROWS_LOOKED_AT);

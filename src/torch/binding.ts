@@ -135,7 +135,7 @@ export interface GroupPlace {
   prefix: string;
   /** The longest time that any call may take. */
   seconds: number;
-  /** Tensors in main memory go through copies, as those of a GPU do: for tests. */
+  /** For tests: tensors in main memory go through copies, as a GPU's do. */
   copiesAll?: boolean;
 }
 
@@ -301,7 +301,7 @@ export const fileCutShort = (path: string): UserError =>
 
 type Call = (...args: unknown[]) => unknown;
 
-/** The same for what is no operator. */
+/** Calls any other export in the same way. */
 function plain(name: keyof Native): Call {
   let of: Native | null = null;
   let call: Call;

@@ -1,4 +1,4 @@
-// Fused attention: of one document, and on a GPU of all that are packed in a row.
+// Fused attention: for one document, and on a GPU for all documents packed in a row.
 import { contiguous } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { realEngine } from "../shadow/real-engine.js";
@@ -61,7 +61,10 @@ export const flashBackward = newerOp<
 /** Tokens of a tile of the operators below (native/operators/attention.cpp). */
 const TILE = 128;
 
-/** Workspace of as many threads as have a document's head of keys: what `perToken` and the rest say of one, each part a multiple of 64 bytes. */
+/**
+ * Workspace of the threads, at most one for each key head of each document: `partsOf` gives the bytes of a thread's
+ * parts, each rounded up to a multiple of 64.
+ */
 function headSpace(k: Value, documents: readonly N[], partsOf: (tokens: number, width: number) => number[]): Value {
   const [, groups, width] = k.sizes;
   const tokens = up(Math.max(0, ...documents), TILE);
@@ -70,9 +73,9 @@ function headSpace(k: Value, documents: readonly N[], partsOf: (tokens: number, 
 }
 
 /**
- * Causal attention of documents one behind the other, [T, H, C], and the logarithm of each query's sum of exponentials [H, T]; outside of a
- * graph. There is one where a CPU multiplies bfloat16 and libtorch lets small products be made. Heads of keys may be fewer than those of queries; C
- * is a multiple of 16.
+ * Causal attention of documents in a row, [T, H, C], and the logarithm of each query's sum of exponentials [H, T]; not
+ * part of a graph. Exists if a CPU multiplies bfloat16 and libtorch offers small products. There may be fewer key heads
+ * than query heads; C is a multiple of 16.
  */
 export const documentAttention = newerOp<(q: T, k: T, v: T, documents: readonly N[]) => [out: T, sums: T]>(
   "revmoe::document_attention(Tensor q, Tensor k, Tensor v, int[] documents) -> (Tensor out, Tensor sums)",
@@ -89,7 +92,7 @@ export const documentAttention = newerOp<(q: T, k: T, v: T, documents: readonly 
   },
 );
 
-/** Its gradients, of what `out` and `sums` say it was. */
+/** Its gradients, from `out` and `sums` of the forward pass. */
 export const documentAttentionGradient = newerOp<
   (dOut: T, q: T, k: T, v: T, out: T, sums: T, documents: readonly N[]) => [dq: T, dk: T, dv: T]
 >(

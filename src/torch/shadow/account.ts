@@ -56,7 +56,7 @@ export const beyondCounting = (): UserError =>
 const byDevice = new Map<string, Account>();
 export const accounts = (): Iterable<Account> => byDevice.values();
 
-/** The same by all that they are called. */
+/** The same accounts under all names of their devices. */
 const byName = new Map<string, Account>();
 
 /** The account of a device; "cuda" and "cuda:0" are one. */

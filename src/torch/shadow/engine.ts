@@ -62,7 +62,7 @@ const NO_GROUP = {
   closeLane: noGroup,
 };
 
-/** Messages that nobody gets: what is on its way is held until it was waited for, and its copy in main memory. */
+/** Messages that nobody receives: a tensor on its way, or its copy in main memory, is held until it was waited for. */
 function shadowMessages(at: (handle: Handle) => Value) {
   const held = new Map<number, Value[]>();
   let tickets = 0;
@@ -76,7 +76,7 @@ function shadowMessages(at: (handle: Handle) => Value) {
     held.delete(ticket);
   };
   return {
-    // A copy is made soon; then the tensor is held no more.
+    // The copy is made soon; then the tensor is no longer held.
     startSend: (handle: Handle) => start(isCpu(at(handle).device) ? [hold(at(handle))] : copies(at(handle))),
     startReceive: (handle: Handle) => start([hold(at(handle)), ...copies(at(handle))]),
     awaitTicket: end,
@@ -123,7 +123,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     if (typeof argument === "number") return table.get(argument)?.value ?? argument;
     return Array.isArray(argument) ? argument.map(read) : (argument as Argument);
   };
-  /** A result that is an input has its handle. */
+  /** A result that is one of the arguments keeps its handle. */
   const write = (result: Result, values: readonly Argument[], handles: readonly OpArgument[]): unknown => {
     if (Array.isArray(result)) return result.map((each) => write(each, values, handles));
     if (typeof result !== "object") return result;
@@ -144,7 +144,8 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
         if (!cutsGraph && recordsNothing(result, values)) {
           throw new Error(`internal: the rule of ${name} has no gradient, and a plan asks for one`);
         }
-        // What hands its input back (a cast to the same type) holds it once more, and the real engine names it by its handle.
+        // An operator that returns its input (a cast to the same type) holds it once more; the real engine returns the
+        // same handle.
         if (result instanceof Value) {
           const same = values.indexOf(result);
           if (same >= 0 && result.holders > holders[same]) result.holders = holders[same];
@@ -261,7 +262,7 @@ const recordsNothing = (result: Result, given: readonly Argument[]): boolean => 
   return made.length > 0 && !made.some(isPart) && given.some(isPart);
 };
 
-/** A gradient that leaves its leaf is a tensor of its own; it may have been a view of a buffer. */
+/** A gradient that leaves its leaf becomes a tensor of its own; it may have been a view of a buffer. */
 function viewOfDropped(grad: Value): Value {
   if (grad.holders === 1) return grad;
   const view = viewOf(grad, grad.sizes, grad.strides);

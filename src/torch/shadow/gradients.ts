@@ -26,7 +26,7 @@ function edgeOf(value: Value): Edge | null {
 
 export const isRecording = (): boolean => enabled;
 
-/** Whether what is made of `inputs` becomes part of a graph. */
+/** Whether results computed from `inputs` become part of a graph. */
 export const records = (inputs: readonly (Value | null)[]): boolean =>
   enabled && inputs.some((input) => input?.requiresGrad);
 
@@ -40,7 +40,7 @@ export function record<Result extends Value | Value[]>(
   if (!records(inputs)) return results;
   const edges = inputs.map((input) => input && edgeOf(input));
   const looks = inputs.map((input) => ({ sizes: input?.sizes ?? [], dtype: input?.dtype ?? ("float32" as const) }));
-  // What is saved of a node's own result is its storage alone: the result holds the node, not the other way around.
+  // If a node saves its own result, it holds only the storage: the result holds the node, not the other way around.
   const own: Value[] = Array.isArray(results) ? results : [results];
   const kept: Value[] = [];
   for (const value of saved)
