@@ -33,7 +33,7 @@ const isKernel = ({ source }) => source.endsWith("kernels/cpu.cpp");
  * Builds the engine of this libtorch where it is missing or out of date.
  * @param {Libtorch} libtorch
  * @param {{ say?: (line: string) => void, asDefault?: boolean, root?: string, flags?: string[], loadEnv?: NodeJS.ProcessEnv }} [options]
- *   root: the folder that replaces build/; flags: more flags for compiling and linking; loadEnv: environment of a process
+ *   root: the folder that replaces build/; flags: more flags to compile and link; loadEnv: environment of a process
  *   that loads the result
  * @returns {Promise<Engine>}
  */
