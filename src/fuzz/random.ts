@@ -23,7 +23,7 @@ export class Random {
     return choices[this.below(choices.length)];
   }
 
-  /** 1, sometimes 2, rarely more. */
+  /** 1 in half of the draws, 2 in a quarter, and so on; at most 8. */
   few(): number {
     let count = 1;
     while (count < 8 && this.oneIn(2)) count++;
