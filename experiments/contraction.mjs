@@ -1,7 +1,8 @@
-// How well the inverse of revffn by iteration does as a model trains: node experiments/contraction.mjs [--depth 4] [--marks 0,30,100,300]
-// The small model of experiments/exactness.mjs, trained on Moby-Dick as bytes with activations stored, so that training never sees
-// the inverse. For each solver and number of evaluations of attention: the largest error of the rebuilt first streams and the relative
-// error of all gradients. A minute or two of one core.
+// How well the iterative inverse of revffn works while a model trains:
+//   node experiments/contraction.mjs [--depth 4] [--marks 0,30,100,300]
+// The small model of experiments/exactness.mjs, trained on Moby-Dick as bytes with stored activations, so that training
+// never uses the inverse. For each solver and number of evaluations of attention: the largest error of the rebuilt
+// first streams and the relative error of all gradients. Takes a minute or two on one core.
 import { parseArgs } from "node:util";
 
 import { engineInfo, gridStreams, openExperiment, revffn, setThreads } from "revmoe";

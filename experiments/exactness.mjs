@@ -1,7 +1,8 @@
-// How exact every coupling's backward pass is, with random weights and after training: node experiments/exactness.mjs [--depths 4,24,96]
-// [--steps 300] [--couplings "momentum 1/4;additive"]. Prints a Markdown table, row by row: for each way of computing the largest
-// error of the rebuilt first streams and the relative error of all gradients beside those of stored activations. Ends with 1 where
-// a coupling with an explicit inverse, or revffn with its hint, is not exact on an integer grid. All of it takes an hour of one core.
+// How exact every coupling's backward pass is, with random weights and after training:
+//   node experiments/exactness.mjs [--depths 4,24,96] [--steps 300] [--couplings "momentum 1/4;additive"]
+// Prints a Markdown table, row by row: for each way of computing, the largest error of the rebuilt first streams, and
+// the relative error of all gradients compared with stored activations. Exit code 1 if a coupling with an explicit
+// inverse, or revffn with its hint, is not exact on an integer grid. All of it takes an hour on one core.
 import { parseArgs } from "node:util";
 
 import {
@@ -20,7 +21,7 @@ import { mobyDick } from "./moby-dick.mjs";
 /** @type {Omit<import("revmoe").RevffnSettings, "storedHint">} */
 const INVERSE = { iterations: 8, tolerance: 0, start: "output", damping: 1, anderson: false };
 const hinted = revffn({ ...INVERSE, storedHint: true });
-/** By name, the ways back of one forward pass. */
+/** By name: couplings with the same forward pass and different backward passes. */
 const COUPLINGS = {
   "momentum 1/2": [momentum(0.5)],
   "momentum 1/4": [momentum(0.25)],

@@ -1,6 +1,7 @@
-// One document of many tokens on the tiny model, forward, backward and update: node experiments/long.mjs [tokens] [tileTokens] [method] [dtype]
-// The document is Moby-Dick as one row. Prints the step's time and its peak by term; memory is the allocator's count, so
-// the same on every machine. 65536 tokens take about ten minutes on two cores without fused attention.
+// One document of many tokens on the tiny model, forward, backward and update:
+//   node experiments/long.mjs [tokens] [tileTokens] [method] [dtype]
+// The document is Moby-Dick as one row. Prints the step's time and its peak by term; memory is the allocator's count,
+// so it is the same on every machine. 65536 tokens take about ten minutes on two cores without fused attention.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

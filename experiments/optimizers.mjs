@@ -1,7 +1,8 @@
-// Every optimiser on the tiny model, speeches -> Moby-Dick: node experiments/optimizers.mjs [steps] [rates]
-// Each starts from the same bfloat16 weights and sees the same rows, 2048 tokens a step. `rates` learning rates are tried, a
-// factor of three apart around the one in the table (default 1), and the best held-out loss is shown. Then step times:
-// optimisers alternate within a round, so that a noisy machine disturbs all alike; medians, relative to adamw.
+// Every optimizer on the tiny model, speeches -> Moby-Dick: node experiments/optimizers.mjs [steps] [rates]. Each
+// starts from the same bfloat16 weights and gets the same rows, 2048 tokens a step. `rates` learning rates are tried,
+// with a factor of three between them, around the one in the table (default 1); the best held-out loss is shown. Then
+// step times: optimizers alternate within a round, so that a noisy machine disturbs all alike; medians, relative to
+// adamw.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,7 +38,7 @@ const CASES = {
 
 const folder = mkdtempSync(join(tmpdir(), "revmoe-optimizers-"));
 const data = makeData("moby-dick", folder);
-// Each run holds a folder of its own, in which nothing is saved.
+// Each run has its own folder, in which nothing is saved.
 let opened = 0;
 const open = (changes) =>
   prepareRun(
@@ -66,7 +67,7 @@ const take = (run, step, learningRate) => {
 };
 const heldOut = (run) => evaluateLoss(run.state.network, run.evalBatches.slice(0, 8));
 
-/** Losses of the course and at its end; a rate that blows up is no candidate. */
+/** Losses of the course and at its end; a rate that diverges is out. */
 async function course(changes) {
   const run = await open(changes);
   const { learning_rate: peak, min_lr_ratio: minRatio } = run.settings;
@@ -96,7 +97,7 @@ for (const [name, changes] of Object.entries(CASES)) {
   const all = [];
   for (const learning_rate of tried(changes.learning_rate)) all.push(await course({ ...changes, learning_rate }));
   const { losses, held, bytes, rate } = all.reduce((best, next) => (next.held < best.held ? next : best));
-  // Single batches differ; a point of the course is the mean of up to five steps.
+  // Single batches differ, so a point of the course is the mean of up to five steps.
   const point = (step) =>
     losses.slice(Math.max(0, step - 5), step).reduce((sum, loss, _, some) => sum + loss / some.length, 0);
   const row = [
@@ -113,7 +114,7 @@ for (const [name, changes] of Object.entries(CASES)) {
 const timed = [];
 for (const [name, changes] of Object.entries(CASES)) timed.push({ name, run: await open(changes), ms: [] });
 for (let round = 0; round <= ROUNDS; round++) {
-  // The first round, in which GaLore finds its directions, is shown by itself.
+  // The first round, in which GaLore computes its directions, is shown separately.
   for (const row of timed) row.ms.push(take(row.run, round + 1, 1e-6).ms);
 }
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];

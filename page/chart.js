@@ -1,21 +1,22 @@
-// One chart: lines of several runs over steps, by uPlot, with a tooltip, and a cursor that all charts share. Arrow keys move the cursor of a
-// chart that has the focus. A double click asks, by the event show-all, that every chart shows all steps again.
+// One chart: lines of several runs over steps, by uPlot, with a tooltip, and a cursor shared by all charts. Arrow keys
+// move the cursor of the chart that has the focus. A double click sends the event show-all, by which every chart shows
+// all steps again.
 import uPlot from "./uplot.js";
 import { make, colorOf, swatch } from "./dom.js";
 
 /**
  * @typedef {object} Line
  * @property {string} run name of its run
- * @property {string} label what it is, where a run has several; else empty
+ * @property {string} label what it shows, if a run has several lines; else empty
  * @property {string} color a custom property
  * @property {number[]} x
  * @property {(number | null)[]} y
- * @property {"line" | "faint" | "dashed" | "points"} look faint lines are in no tooltip
+ * @property {"line" | "faint" | "dashed" | "points"} look tooltips leave out faint lines
  */
 
 const SYNC = uPlot.sync("step");
 const DASH = [6, 4];
-/** Steps of an axis of bytes. */
+/** Distances between ticks on an axis of bytes. */
 const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 export class Chart {
@@ -24,7 +25,7 @@ export class Chart {
   #shape = "";
   /** @type {Line[]} */
   #lines = [];
-  /** Steps from the first to the last of all runs. @type {[number, number]} */
+  /** The first and the last step of all runs. @type {[number, number]} */
   #range = [0, 1];
 
   /** @param {{ title: string, about: string, format: (value: number) => string, axis?: (value: number) => string, note?: string, log?: boolean, bytes?: boolean }} what */
@@ -77,7 +78,7 @@ export class Chart {
       const isWhole = min === this.#range[0] && max === this.#range[1];
       this.#range = range;
       this.#plot.setData(data, false);
-      // The height follows from the steps that are shown.
+      // The height depends on the steps that are shown.
       if (isWhole) this.showAll();
       else this.#plot.setScale("x", { min, max });
       return undefined;
@@ -126,7 +127,7 @@ export class Chart {
         },
         drag: { x: true, y: false },
         points: { size: 7 },
-        // No mark for a line that has nothing at this step.
+        // A line without a value at this step gets no mark.
         dataIdx: (plot, line, index) => (plot.data[line][index] === undefined ? null : index),
         y: false,
       },
@@ -166,7 +167,7 @@ export class Chart {
     this.tip.hidden = true;
   }
 
-  /** Shows what the lines say where the cursor is, in the chart that is looked at. @param {uPlot} plot */
+  /** Shows the lines' values at the cursor, in the chart that is hovered or has the focus. @param {uPlot} plot */
   #point(plot) {
     const { idx, left = -1 } = plot.cursor;
     const isHere = plot.over.matches(":hover") || this.place === document.activeElement;
@@ -233,14 +234,17 @@ function seriesOf({ look, color }) {
   };
 }
 
-/** Some air above and below, also around one value. @param {number | null} low @param {number | null} high @returns {[number, number]} */
+/**
+ * Adds some room above and below, also around one value.
+ * @param {number | null} low @param {number | null} high @returns {[number, number]}
+ */
 function spread(low, high) {
   if (low === null || high === null) return [0, 1];
   const air = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
   return [low >= 0 ? Math.max(0, low - air) : low - air, high + air];
 }
 
-/** Round values for a log scale, also where it spans less than a decade. @param {number} low @param {number} high */
+/** Round values for a log scale, even if it spans less than a decade. @param {number} low @param {number} high */
 function logTicks(low, high) {
   if (high / low > 10) {
     const decades = Array.from({ length: 40 }, (_, i) => 10 ** (i - 20));

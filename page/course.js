@@ -1,4 +1,4 @@
-// The charts of a run's course, and what each draws of a run. A new chart is an entry of CHARTS.
+// The charts of a run's course, and what each shows of a run. A new chart is an entry of CHARTS.
 import { Chart } from "./chart.js";
 import * as format from "./format.js";
 
@@ -83,7 +83,10 @@ export function courseCharts(place) {
 
 const runColor = (/** @type {Run} */ run) => `--run-${run.color}`;
 
-/** The steps of all charts, so that a place is the same step in each; a little wider, lest marks at its ends are cut. @param {Run[]} runs @returns {[number, number]} */
+/**
+ * The same range of steps for all charts; slightly wider, so that marks at its ends are not cut.
+ * @param {Run[]} runs @returns {[number, number]}
+ */
 function stepsOf(runs) {
   const ends = runs.flatMap(({ record: { steps, evals } }) => [
     steps.step[0],
@@ -110,7 +113,10 @@ function linesOf(run, figure, smoothing) {
   ];
 }
 
-/** A mean in which each step counts less than the one behind it, by `factor`. @param {(number | null)[]} values @param {number} factor */
+/**
+ * A mean in which each step counts `factor` times as much as the next one.
+ * @param {(number | null)[]} values @param {number} factor
+ */
 export function smoothed(values, factor) {
   let [sum, weight] = [0, 0];
   return values.map((value) => {

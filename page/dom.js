@@ -1,4 +1,4 @@
-// Elements of the page, made without markup: what runs say is text and never becomes HTML.
+// Makes elements of the page without markup: text from runs stays text and never becomes HTML.
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -28,14 +28,20 @@ export function swatch(color) {
 
 const probe = make("span", { hidden: true });
 
-/** A colour of the style sheet as it is now, light or dark, for a canvas: "rgb(r, g, b)". @param {string} color a custom property */
+/**
+ * The present colour of the style sheet, light or dark, for a canvas: "rgb(r, g, b)".
+ * @param {string} color a custom property
+ */
 export function colorOf(color) {
   if (!probe.isConnected) document.body.append(probe);
   probe.style.setProperty("color", `var(${color})`);
   return getComputedStyle(probe).color;
 }
 
-/** Replaces the children only where they would look different, so that focus and selection stay. @param {Element} parent @param {Node[]} children */
+/**
+ * Replaces the children only if they would look different, so that focus and selection stay.
+ * @param {Element} parent @param {Node[]} children
+ */
 export function show(parent, children) {
   const made = make("div", {}, ...children);
   if (made.innerHTML !== parent.innerHTML) parent.replaceChildren(...made.childNodes);

@@ -1,11 +1,12 @@
-// How tokens spread over the experts, layer by layer, over the steps: a map of cells on a canvas, drawn by us. Arrow keys and the pointer
-// read single cells. Where there are more steps than pixels, a cell shows the most uneven of its steps.
+// How tokens spread over the experts, layer by layer, over the steps: a map of cells that we draw on a canvas. Arrow
+// keys and the pointer read single cells. If there are more steps than pixels, a cell shows the most uneven of its
+// steps.
 import { byId, make, colorOf } from "./dom.js";
 import * as format from "./format.js";
 
 /** @typedef {import("./store.js").Run} Run @typedef {import("./record.js").Load} Load */
 
-/** A measure is 0 where tokens spread evenly; `top` is where the colours end at least. */
+/** A measure is 0 for an even spread; the colours' end is at `top` or above. */
 const MEASURES = [
   {
     name: "Busiest expert",
@@ -40,7 +41,7 @@ export function expertMap() {
   /** @type {Run | null} */
   let run = null;
   let at = { column: 0, row: 0 };
-  /** Whether a person chose the cell; else it is in the newest column. */
+  /** Whether a person chose the cell; if not, it is in the newest column. */
   let isChosen = false;
   const draw = () => drawMap(canvas, run?.record.load ?? [], MEASURES[choice.value], { low, high });
   choice.addEventListener("change", draw);
@@ -148,7 +149,7 @@ function drawLabels(pen, { load, layers, wide, tall, height }) {
   }
 }
 
-/** Of "rgb(r, g, b)". @param {string} color */
+/** The numbers of "rgb(r, g, b)". @param {string} color */
 const rgbOf = (color) => (color.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
 
 /** @param {number[][]} shades @param {number} share from 0 to 1 */

@@ -1,4 +1,4 @@
-// Numbers as people read them: units, few digits, and a dash for what is not there.
+// Numbers as people read them: units, few digits, and a dash for a missing number.
 
 const NOTHING = "–";
 /** @param {unknown} value @returns {value is number} */

@@ -1,4 +1,4 @@
-// The page put together: what is new in the store goes to every panel; controls change the view.
+// Puts the page together: every panel gets what is new in the store; controls change the view.
 import { courseCharts } from "./course.js";
 import { byId } from "./dom.js";
 import { expertMap } from "./experts.js";

@@ -1,4 +1,4 @@
-// Memory of the step that took most, by term, beside what was planned: two bars of one scale, and the numbers.
+// Memory of the step that needed most, by term, beside the plan: two bars with one scale, and the numbers.
 import { byId, make, show, swatch } from "./dom.js";
 import * as format from "./format.js";
 import { TERMS } from "./record.js";

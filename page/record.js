@@ -1,5 +1,5 @@
-// What the page knows of a run's metrics: events become columns, one for each figure, which charts take as they are. A run that went
-// back to an earlier step forgets what came after it.
+// What the page knows of a run's metrics: events become columns, one for each figure, in the form that charts take. If
+// a run goes back to an earlier step, the record forgets what came after it.
 
 /**
  * @typedef {{ kind: string, step: number, [name: string]: any }} RunEvent
@@ -45,7 +45,7 @@ export class RunRecord {
     /** The step with the highest peak. @type {RunEvent | null} */
     this.highest = null;
     this.lines = 0;
-    /** Lines, from 1, that are no events. @type {number[]} */
+    /** Numbers, from 1, of lines that are not events. @type {number[]} */
     this.broken = [];
   }
 
@@ -66,7 +66,7 @@ export class RunRecord {
         this.highest = { ...event, expertLoad: undefined };
     } else if (event.kind === "eval" && Object.hasOwn(this.evals, event.network)) {
       const to = this.evals[event.network];
-      // The network that is kept may be measured once more at the end.
+      // The final network may be measured once more at the end.
       if (to.step.at(-1) === event.step) cut(to, event.step);
       append(to, event);
     } else if (event.kind === "sample") this.samples.push(event);
@@ -91,7 +91,7 @@ function append({ step, values }, event) {
     column.push(typeof event[name] === "number" ? event[name] : null);
 }
 
-/** Takes out the columns' ends from a step on. @param {Columns} of @param {number} from */
+/** Removes the ends of columns, from step `from` on. @param {Columns} of @param {number} from */
 function cut({ step, values }, from) {
   const found = step.findIndex((each) => each >= from);
   if (found < 0) return;

@@ -1,9 +1,9 @@
-// Single keys for what is done often. They do nothing while something is typed, nor together with Ctrl, Alt or Cmd.
+// Single keys for frequent actions. They do nothing while a person types, nor together with Ctrl, Alt or Cmd.
 import { byId, make } from "./dom.js";
 
 /** @typedef {{ keys: string[], about: string, run: (key: string) => void }} Shortcut */
 
-/** What is said of keys that controls have by themselves. */
+/** Text about keys that controls handle themselves. */
 const ALSO = [
   { keys: ["←", "→", "Home", "End"], about: "Read single steps, in a chart that has the focus" },
   { keys: ["Esc"], about: "Show all steps again" },

@@ -1,5 +1,5 @@
-// Runs as the server tells them, asked for again and again: often while one trains, seldom otherwise, never while the page is hidden.
-// Only what is new is fetched, and only of runs that are shown.
+// Runs as the server describes them. The page asks again and again: often while a run trains, rarely otherwise, never
+// while the page is hidden. It fetches only what is new, and only for runs that are shown.
 import { RunRecord } from "./record.js";
 
 /**
@@ -27,7 +27,7 @@ export class Store {
   notes = [];
   /** @type {string[]} */
   folders = [];
-  /** What keeps the page from being right; empty where nothing does. */
+  /** Why the page may be wrong or old; empty if nothing is wrong. */
   trouble = "";
   loaded = false;
   #timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
@@ -84,14 +84,14 @@ export class Store {
     this.detail = this.runs.find(({ id }) => id === first?.id) ?? null;
   }
 
-  /** The colour that fewest runs have. @param {Map<string, any>} known */
+  /** The colour that the fewest runs have. @param {Map<string, any>} known */
   #freeColor(known) {
     const used = Array(COLORS).fill(0);
     for (const { color } of known.values()) used[color]++;
     return used.indexOf(Math.min(...used));
   }
 
-  /** Fetches what has come to a run's metrics. @param {Run} run */
+  /** Fetches new lines of a run's metrics. @param {Run} run */
   async #follow(run) {
     const { place } = run;
     if (place.updatedAt === run.about.updatedAt) return;

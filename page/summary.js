@@ -1,4 +1,4 @@
-// The list of runs, and the figures of the one in detail.
+// The list of runs, and the figures of the run in detail.
 import { byId, make, show, swatch } from "./dom.js";
 import * as format from "./format.js";
 
@@ -54,7 +54,7 @@ export function listenToRunList(store) {
   byId("run-list").addEventListener("change", (/** @type {Event} */ event) => {
     const run = find(event);
     const { checked } = /** @type {HTMLInputElement} */ (event.target);
-    // What a person clicks on is a property; the list is compared by its markup.
+    // A click changes only the property, but the list is compared by its markup, so the attribute is set here.
     /** @type {HTMLInputElement} */ (event.target).toggleAttribute("checked", checked);
     if (run) store.setShown(run, checked);
   });

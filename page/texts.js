@@ -5,7 +5,9 @@ import { byId, make, show, swatch } from "./dom.js";
 
 const MOST_SAMPLES = 60;
 
-/** A step, and what is said of it. @param {number | null} step @param {string} kind @param {...(Node | string)} words */
+/**
+ * A step, and the words about it. @param {number | null} step @param {string} kind @param {...(Node | string)} words
+ */
 const entry = (step, kind, ...words) =>
   make(
     "li",
@@ -14,11 +16,11 @@ const entry = (step, kind, ...words) =>
     make("p", {}, ...words),
   );
 
-/** A text whose line breaks are marks, so that samples can be compared at a glance. @param {string} text */
+/** A text with marks instead of line breaks, so that samples can be compared at a glance. @param {string} text */
 const inOneParagraph = (text) =>
   text.split("\n").flatMap((line, i) => (i === 0 ? [line] : [make("span", { class: "prompt" }, " ↵ "), line]));
 
-/** What the network writes behind a prompt, the newest first. @param {Run} run */
+/** How the network continues a prompt, the newest text first. @param {Run} run */
 export function updateSamples({ record: { samples } }) {
   const choice = byId("samples-prompt");
   const prompts = [...new Set(samples.map(({ prompt }) => prompt))];
@@ -66,7 +68,9 @@ function brokenLines(broken) {
   return `${which} no event and left out (expected a JSON object as training writes it). The rest is shown.`;
 }
 
-/** Of the run in detail, and of the others that are shown beside it. @param {Run} detail @param {Run[]} shown */
+/**
+ * Shows settings of the run in detail, and of the other runs that are shown. @param {Run} detail @param {Run[]} shown
+ */
 export function updateSettings(detail, shown) {
   const runs = [detail, ...shown.filter((run) => run !== detail)].filter((run) => run.about.settings !== null);
   byId("settings-differ-label").hidden = runs.length < 2;
@@ -82,7 +86,7 @@ export function updateSettings(detail, shown) {
     const label = make("th", { scope: "row", class: "cell label" }, ...breakable(name));
     return [{ differ, row: make("tr", { class: differ && "differ" }, label, ...cells) }];
   });
-  // What differs first; all else in the order of the settings.
+  // Settings that differ come first; the others keep the order of the settings.
   const sorted = rows.toSorted((a, b) => Number(b.differ) - Number(a.differ)).map(({ row }) => row);
   const columns = runs.map((run) =>
     make("th", { scope: "col", class: "cell column" }, swatch(`--run-${run.color}`), run.name),
@@ -103,7 +107,7 @@ export function updateSettings(detail, shown) {
   );
 }
 
-/** A name that may go on in the next line behind its low lines. @param {string} name */
+/** A name that may wrap to the next line after each underscore. @param {string} name */
 const breakable = (name) => name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]);
 
 /** @param {unknown} value */

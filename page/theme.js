@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. The choice is kept in the browser.
+// Light, dark, or the system's theme. The browser keeps the choice.
 import { byId } from "./dom.js";
 
 const ORDER = ["system", "light", "dark"];

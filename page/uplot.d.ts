@@ -1,2 +1,2 @@
-// The server has the library at this address.
+// The server serves the library at this address.
 export { default } from "uplot";

@@ -1,5 +1,5 @@
-// Debian's and Ubuntu's packages: what a person has to type to get them, and getting them where that needs no question.
-// Says beforehand how much is fetched, and meanwhile how far it is.
+// Debian's and Ubuntu's packages: the line a person types to get them; and installing them if that needs no question.
+// Says beforehand how much is downloaded, and meanwhile how far it is.
 import { spawnSync } from "node:child_process";
 
 import { SetupError, onPath } from "./program.mjs";
@@ -31,7 +31,7 @@ export async function install(packages, say, why) {
   say(`apt-get install ${packages.join(" ")}${sizes(asked.said)}`);
   const words = ["-y", "-q", ...installing(packages)];
   let result = await aptGet(words, say);
-  // Package lists older than the archive name files that are gone.
+  // Package lists older than the archive name files that no longer exist.
   if (result.failed && !update) {
     update = await refresh(say);
     if (!update.failed) result = await aptGet(words, say);
@@ -47,7 +47,10 @@ export async function install(packages, say, why) {
 /** @param {string[]} packages */
 const installing = (packages) => ["install", "--no-install-recommends", ...packages];
 
-/** What apt-get would do. Unknown is what it has no candidate of, or cannot look up. @param {string[]} packages */
+/**
+ * What apt-get would do. `known` is false if it has no candidate for a package, or cannot look one up.
+ * @param {string[]} packages
+ */
 async function ask(packages) {
   const { lines } = await aptGet(["--assume-no", ...installing(packages)]);
   return { known: !lines.some((line) => line.startsWith("E:")), said: lines.join("\n") };
@@ -56,7 +59,7 @@ async function ask(packages) {
 /** @param {Say} say */
 function refresh(say) {
   say("apt-get update: refreshing the lists of packages");
-  // Without this option, an update of which every part failed ends with 0.
+  // Without this option, an update in which every part fails ends with 0.
   return aptGet(["-o", "APT::Update::Error-Mode=any", "update"], say);
 }
 
@@ -77,7 +80,7 @@ async function aptGet(args, say) {
   return { ...ended, lines: ended.lines.filter((line) => aptProgress(line) === undefined) };
 }
 
-/** What a status line of apt-get tells: `dlstatus:3:12.5:Retrieving file 3 of 90`. @param {string} line */
+/** What a status line of apt-get says: `dlstatus:3:12.5:Retrieving file 3 of 90`. @param {string} line */
 export function aptProgress(line) {
   const [, part, percent, text] =
     /^(dlstatus|pmstatus|pmerror|pmconffile|media-change):[^:]*:([\d.]+):(.*)$/.exec(line) ?? [];

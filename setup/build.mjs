@@ -1,6 +1,6 @@
 // Compiles native/ against a libtorch into <id>/revmoe.node of the build folder, and makes that engine the default one.
 // Compiles only what changed. The addon is replaced by a rename, so a process that has it loaded keeps the old one.
-// Run by itself: `node setup/build.mjs`; exit code 1 with the compiler's last lines when it fails.
+// `node setup/build.mjs`; exit code 1 with the compiler's last lines if it fails.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -24,16 +24,17 @@ const KINDS_OF_X64 = {
   avx512: ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 };
 
-/** @typedef {{ source: string, object: string, flags: string[] }} Unit an object file, and the flags that it alone has */
+/** @typedef {{ source: string, object: string, flags: string[] }} Unit an object file, and its own flags */
 
-/** Of one kind of CPU. @param {Unit} unit */
+/** Whether it is the kernels for one kind of CPU. @param {Unit} unit */
 const isKernel = ({ source }) => source.endsWith("kernels/cpu.cpp");
 
 /**
  * Builds the engine of this libtorch where it is missing or out of date.
  * @param {Libtorch} libtorch
  * @param {{ say?: (line: string) => void, asDefault?: boolean, root?: string, flags?: string[], loadEnv?: NodeJS.ProcessEnv }} [options]
- *   root: the folder in place of build/; flags: further ones, for compiling and linking; loadEnv: what a process needs to load the result
+ *   root: the folder that replaces build/; flags: more flags to compile and link; loadEnv: environment of a process
+ *   that loads the result
  * @returns {Promise<Engine>}
  */
 export async function buildEngine(
@@ -42,9 +43,9 @@ export async function buildEngine(
 ) {
   const folder = join(root, libtorch.id);
   const before = readSettings(folder);
-  // A container's image is built where there is no driver, for machines that have one.
+  // An image for a container is built without a driver, for machines that have one.
   const driver = process.env.REVMOE_CUDA === "1" || hasNvidiaDriver();
-  // Trying to load CUDA takes a second: not done again where it went well.
+  // Trying to load CUDA takes a second, so a success is not tried again.
   const cudaLoads =
     before?.fingerprint === libtorch.fingerprint && before.driver && driver && before.cudaRefused === null;
   const cudaRefused = !libtorch.cuda || cudaLoads ? null : whyNotCuda(libtorch, driver);
@@ -64,7 +65,8 @@ export async function buildEngine(
   if (!keepObjects) rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const [headersAt, kernelsAt] = [newest(list(".hpp")), newest(list(".h"))];
-  // Headers of kernels are read by the kernels and by the operators that launch them; the others by all but the kernels.
+  // Headers of kernels (.h) are read by the kernels and by the operators that launch them; other headers by all but the
+  // kernels.
   const stale = units.filter((unit) => {
     const launches = isKernel(unit) || /\/(operators|experts)\//.test(unit.source);
     return (
@@ -125,7 +127,7 @@ function packageFolder(name) {
 
 /** @param {Libtorch} libtorch */
 function compileCommand(libtorch) {
-  // ATen.h itself says which C++ it wants: 14 in 1.13, 17 in 2.1, 20 in 2.15.
+  // ATen.h says which C++ it needs: 14 in 1.13, 17 in 2.1, 20 in 2.15.
   const aten = libtorch.includeDirs
     .concat("/usr/include")
     .map((path) => join(path, "ATen/ATen.h"))
@@ -135,7 +137,7 @@ function compileCommand(libtorch) {
     ...compiler(),
     `-std=gnu++${standard}`,
     "-O2",
-    // With it, a loop that takes square roots is not made of vectors: a call for errno stands in its way.
+    // Without this flag, loops with square roots are not vectorised, because a root may set errno.
     "-fno-math-errno",
     "-fPIC",
     "-c",
@@ -153,10 +155,10 @@ function compileCommand(libtorch) {
 
 /** @param {Libtorch} libtorch @param {boolean} cuda */
 function linkCommand({ libDir }, cuda) {
-  // No symbol of the CUDA libraries is used: loading them is what registers the device. Node's own symbols resolve
-  // when node loads the addon.
+  // No symbol of the CUDA libraries is used: loading them registers the device. Node's own symbols resolve when node
+  // loads the addon.
   const libraries = ["torch_cpu", "c10", ...(cuda ? ["torch", "torch_cuda", "c10_cuda"] : [])];
-  // Old dtags: an LD_LIBRARY_PATH that leads to another libtorch must not win.
+  // Old dtags, so that an LD_LIBRARY_PATH with another libtorch does not win.
   const paths = [`-L${libDir}`, `-Wl,-rpath,${libDir}`, "-Wl,--disable-new-dtags"];
   return [...compiler(), "-shared", ...paths, "-Wl,--no-as-needed", ...libraries.map((name) => `-l${name}`)];
 }
@@ -173,7 +175,7 @@ export const compiler = () => (process.env.CXX?.trim() || "g++").split(/\s+/);
  */
 async function compileAll(compile, units, objectOf, libtorch, say) {
   const started = performance.now();
-  // Kernels first: they include nothing of libtorch, and meanwhile its headers are read.
+  // Kernels come first: they include nothing of libtorch, whose headers are compiled meanwhile.
   const waiting = [...units.filter(isKernel), ...units.filter((unit) => !isKernel(unit))];
   const header = join(dirname(objectOf(units[0])), "first.hpp");
   const precompiled = waiting.length >= MANY && compiler().length === 1 ? precompile(compile, header) : null;
@@ -203,11 +205,12 @@ async function compileAll(compile, units, objectOf, libtorch, say) {
   for (const end of ended) if (end.status === "rejected") throw end.reason;
 }
 
-/** So many files pay for headers that are read once for all: in 14 s, where each file takes 5 s for them. */
+/** From this many files on it pays to compile headers first: that takes 14 s, and saves 5 s for each file. */
 const MANY = 6;
 
 /**
- * Flags with which a file begins with what nearly all of them include; none where the compiler cannot. ccache would keep nothing of such files.
+ * Flags that put precompiled headers, which nearly all files include, in front of a file; none if the compiler cannot
+ * do this. ccache would not keep such files.
  * @param {string[]} compile
  * @param {string} header
  */
@@ -217,7 +220,7 @@ async function precompile(compile, header) {
   return failed ? [] : ["-include", header];
 }
 
-/** Runs a compiler; what it said last, where it fails. @param {string[]} command @param {string} doing */
+/** Runs a compiler; throws its last lines if it fails. @param {string[]} command @param {string} doing */
 export async function run(command, doing) {
   const ended = await runWatched(command);
   if (ended.missing)
@@ -229,16 +232,19 @@ export async function run(command, doing) {
   );
 }
 
-// The CUDA libraries take 0.25 GB and a second at each start, so they are linked only where they can be of use.
+// The CUDA libraries take 0.25 GB and a second at each start, so they are linked only if they can be used.
 /** @param {Libtorch} libtorch @param {boolean} driver */
 function whyNotCuda({ libDir }, driver) {
   if (!driver) return "no NVIDIA driver here";
   return whyNotLoaded(join(libDir, "libtorch_cuda.so"));
 }
 
-/** Undefined symbols and missing libraries show only when a process loads the file. @param {string} path @param {NodeJS.ProcessEnv} [env] */
+/**
+ * Undefined symbols and missing libraries show only when a process loads the file.
+ * @param {string} path @param {NodeJS.ProcessEnv} [env]
+ */
 function whyNotLoaded(path, env = process.env) {
-  // That a library is no addon ("did not self-register") is said only after it was loaded.
+  // The message that a library is not an addon ("did not self-register") comes only after it was loaded.
   const script = `try {
     process.dlopen({ exports: {} }, process.argv[1]);
   } catch ({ message }) {
@@ -252,14 +258,18 @@ function whyNotLoaded(path, env = process.env) {
   return child.status === 0 ? null : child.stdout.trim() || `it ends the process (${child.signal ?? child.status})`;
 }
 
-/** Modification time of the newest of these; 0 for one that is missing. @param {string[]} paths */
+/** Modification time of the newest of these; a missing file counts as 0. @param {string[]} paths */
 export const newest = (paths) =>
   Math.max(0, ...paths.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0));
 
 /** @param {Libtorch} libtorch */
 const describe = ({ version, root }) => `libtorch ${version} (${root})`;
 
-/** Full paths of the addon's files below native/ that end so; the emulated GPU is for tests (emulate.mjs), and profile/ is not the addon's. @param {string} ending */
+/**
+ * Full paths of the addon's files below native/ with this ending. Leaves out the emulated GPU, which is for tests
+ * (emulate.mjs), and profile/, which is not part of the addon.
+ * @param {string} ending
+ */
 const list = (ending) =>
   readdirSync(nativeRoot, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(ending) && !/^(emulated|profile)\//.test(name))
@@ -267,8 +277,8 @@ const list = (ending) =>
     .map((name) => join(nativeRoot, name));
 
 /**
- * The files to compile, each once; the kernels once for each kind of CPU (native/kernels/kernel.h). Their results have the same bits on all:
- * no product is fused with a sum.
+ * The files to compile, each once, but the kernels once for each kind of CPU (native/kernels/kernel.h). All kinds give
+ * the same bits: no product is fused with a sum.
  * @param {string[]} sources
  * @returns {Unit[]}
  */
@@ -292,7 +302,9 @@ function readSettings(folder) {
   }
 }
 
-/** Complete or not at all, and untouched when nothing changes. @param {string} path @param {object} value */
+/**
+ * Writes the file whole or not at all; does not touch it if nothing changes. @param {string} path @param {object} value
+ */
 function writeJson(path, value) {
   const text = `${JSON.stringify(value, null, 2)}\n`;
   if (existsSync(path) && readFileSync(path, "utf8") === text) return;

@@ -1,6 +1,7 @@
-// Runs tests with the GPU's form of the kernels on a GPU that is emulated (native/emulated): `npm run emulate -- optim torch/kernels` for tests
-// whose path holds one of these words. Every access to memory is looked at, so it is slow: choose small tests. The exit code is that
-// of the tests. `node setup/emulate.mjs` without words only builds; then REVMOE_CPU=emulated alone is enough for any program.
+// Runs tests with the GPU's form of the kernels on an emulated GPU (native/emulated): `npm run emulate -- optim
+// torch/kernels` for tests whose path has one of these words. Every memory access is checked, so it is slow: choose
+// small tests. The exit code is that of the tests. `node setup/emulate.mjs` without words only builds; then
+// REVMOE_CPU=emulated is enough for any program.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -14,7 +15,7 @@ import { filesOf } from "./typescript.mjs";
 const native = join(packageRoot, "native");
 const here = (/** @type {string} */ name) => join(native, "emulated", name);
 const FLAGS = ["-std=gnu++20", "-O2", "-g1", "-fPIC", "-ffp-contract=off", "-DREVMOE_CUDA_EMULATED", `-I${native}`];
-/** What reports every access to memory.cpp. */
+/** These options report every memory access to memory.cpp. */
 const WATCHED = ["-fsanitize=thread,bounds"];
 
 /**

@@ -1,5 +1,5 @@
-// Where things are: the package itself, and the folders that hold built engines. An engine is built in build/ of the
-// package; where that cannot be written (installed by root, say), in the person's cache.
+// Where things are: the package itself, and the folders with built engines. An engine is built in build/ of the
+// package, or in the user's cache if that cannot be written (for instance, because root installed it).
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -7,10 +7,10 @@ import { fileURLToPath } from "node:url";
 
 import { SetupError, canWrite } from "./program.mjs";
 
-/** The folder that holds native/, setup/ and, after a set-up, dist/ and build/. */
+/** The folder with native/, setup/ and, after a set-up, dist/ and build/. */
 export const packageRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** A clone holds the sources; an installed package holds what was made of them. */
+/** A clone has the sources; an installed package has what was made from them. */
 export const isClone = existsSync(join(packageRoot, "src"));
 
 /** What the person types to set up. */
@@ -25,7 +25,9 @@ export function buildFolder() {
   throw new SetupError(`neither ${inPackage} nor ${cache} can be written. Set REVMOE_CACHE to a folder that can be.`);
 }
 
-/** Where engines may be, the person's own before that of the package; REVMOE_BUILD names one folder in their place. */
+/**
+ * Where engines may be, the user's own before those of the package; REVMOE_BUILD names one folder that replaces them.
+ */
 export function buildFolders() {
   if (process.env.REVMOE_BUILD) return [process.env.REVMOE_BUILD];
   const inPackage = join(packageRoot, "build");

@@ -1,7 +1,7 @@
-// Finds libtorch, and the engine (the native addon) that was built against it. Node built-ins only, because the set-up
-// runs this before any package is installed; the command line imports it too (types: libtorch.d.mts).
-// Order: LIBTORCH, that of an earlier set-up, the torch of the active python3, the system's. A LIBTORCH of no use is an
-// error, never skipped.
+// Finds libtorch, and the engine (the native addon) that was built against it. Uses only Node built-ins, because the
+// set-up runs this before any package is installed; the command line imports it, too (types: libtorch.d.mts). Order:
+// LIBTORCH, that of an earlier set-up, the torch of the active python3, the system's. A LIBTORCH without a libtorch is
+// an error, never skipped.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -31,12 +31,12 @@ export { SetupError } from "./program.mjs";
 export const oldestVersion = "1.13";
 
 /**
- * What must be in the environment before libtorch is opened, unless the person set it otherwise. Debian's libtorch 2.6 brings
- * UCX (by way of MPI), whose watch over memory gives back a page in use when sbrk fails: one start in a hundred dies of it.
+ * What must be in the environment before libtorch is opened, unless the user set it. Debian's libtorch 2.6 brings UCX
+ * (through MPI), whose memory hooks free a page in use when sbrk fails: one start in a hundred dies of it.
  */
 export const beforeOpening = { UCX_MEM_EVENTS: "no" };
 
-/** One a line. */
+/** One on each line. */
 export const waysToGetLibtorch = () =>
   [
     `  ${installLine(["libtorch-dev", "libopenblas0-pthread", "g++"])}`,
@@ -70,7 +70,7 @@ export function findLibtorch(search) {
 }
 
 /**
- * As findLibtorch, but undefined when there is none.
+ * Like findLibtorch, but returns undefined if there is none.
  * @param {import("./libtorch.mjs").Search} [search]
  * @returns {Libtorch | undefined}
  */
@@ -169,7 +169,7 @@ function readJson(path) {
   }
 }
 
-/** Whether the driver of an NVIDIA card is running, also as a container or Windows' Linux subsystem shows it. */
+/** Whether the driver of an NVIDIA card is running; also in a container or in Windows' Linux subsystem. */
 export const hasNvidiaDriver = () =>
   ["/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"].some((path) => existsSync(path));
 
@@ -191,7 +191,7 @@ function placeOfEnvironment(value) {
   );
 }
 
-// find_spec only looks; importing torch takes seconds. The current folder is no place to look for packages.
+// find_spec only searches; importing torch takes seconds. The current folder is left out of the search.
 const PYTHON_LOOK = `import sys, importlib.util
 sys.path = [p for p in sys.path if p]
 spec = importlib.util.find_spec("torch")
@@ -234,9 +234,9 @@ function describe(place) {
     root,
     libDir,
     version,
-    // The compiler looks into /usr/include by itself; naming it would only change the order.
+    // The compiler searches /usr/include anyway; naming it would only change the order.
     includeDirs: [includeDir, join(includeDir, "torch/csrc/api/include")].filter((path) => path !== "/usr/include"),
-    // Names of C++ functions that take a string tell which of libstdc++'s two string types they were built with.
+    // Names of C++ functions with string arguments show with which of libstdc++'s two string types they were built.
     cxx11Abi: /_ZN3c10\w*__cxx11/.test(readFileSync(join(libDir, "libc10.so"), "latin1")),
     cuda: existsSync(join(libDir, "libtorch_cuda.so")) && existsSync(join(libDir, "libc10_cuda.so")),
     id: idOf(place, version),

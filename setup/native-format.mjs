@@ -1,5 +1,5 @@
-// Looks at the format of native/ with clang-format; `--write` mends it. Versions differ in what they write, so another one than that
-// of Debian 12, or none, is said in a line and nothing is looked at. Exit code 1 where the format is another.
+// Checks the format of native/ with clang-format; `--write` corrects it. Versions of clang-format format differently,
+// so if there is none, or not Debian 12's, this says so and checks nothing. Exit code 1 if the format is wrong.
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,5 @@
-// The npm packages of a clone: those of package-lock.json, in their versions. An installed package has them from npm.
+// The npm packages of a clone: those of package-lock.json, in their versions. In an installed package, npm has
+// installed them.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +8,7 @@ import { packageRoot } from "./folders.mjs";
 import { SetupError, canWrite, onPath } from "./program.mjs";
 import { runWatched } from "./watched.mjs";
 
-/** Installs what is missing or of another version. @param {(line: string) => void} say */
+/** Installs what is missing or has another version. @param {(line: string) => void} say */
 export async function havePackages(say) {
   const wrong = wrongPackages();
   if (wrong.length === 0) return;
@@ -25,8 +26,8 @@ export async function havePackages(say) {
     say(`npm: its cache ${cache} cannot be written; build/npm-cache takes its place`);
   }
   say(`npm: ${wrong.length} package(s) missing or of another version: npm ci (150 MB on disk)`);
-  // Development packages bring the TypeScript compiler, so they are wanted also where NODE_ENV says production.
-  // The lock file has checksums, so what npm's cache holds need not be asked about again.
+  // Development packages include the TypeScript compiler, so they are needed even if NODE_ENV says production. The lock
+  // file has checksums, so npm need not ask again about what its cache has.
   const words = ["npm", "ci", "--include=dev", "--prefer-offline", "--no-audit", "--no-fund"];
   const npm = await runWatched(words, { label: "npm ci", say, cwd: packageRoot, env });
   if (!npm.failed) return;
@@ -37,7 +38,7 @@ export async function havePackages(say) {
   throw new SetupError(`npm ci ended with ${npm.how}:\n${npm.lines.slice(-12).join("\n")}\n${remedy}`);
 }
 
-/** Paths of the packages that are missing or of another version than the lock file's; none in an installed package. */
+/** Paths of the packages that are missing or differ from the lock file's version; none in an installed package. */
 export function wrongPackages() {
   const lockFile = join(packageRoot, "package-lock.json");
   if (!existsSync(lockFile)) return [];

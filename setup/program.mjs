@@ -1,15 +1,15 @@
-// What the scripts of this folder have in common: a failure that the person can mend is one sentence without a stack,
-// anything else has its stack, and the exit code is 1 for both. Node built-ins only.
+// What the scripts of this folder share: a failure that the user can fix is one sentence without a stack, any other
+// failure has its stack, and the exit code is 1 for both. Node built-ins only.
 import { accessSync, constants, existsSync, realpathSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** A failure that the person can mend: shown without a stack. */
+/** A failure that the user can fix: shown without a stack. */
 export class SetupError extends Error {
   name = "SetupError";
 }
 
-/** Whether the module of this URL is what node was started with, and not imported. @param {string} url */
+/** Whether node was started with the module of this URL, so that it is not imported. @param {string} url */
 export function isProgram(url) {
   return process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(url);
 }
@@ -26,7 +26,7 @@ export async function runAsProgram(work) {
 
 const oldestNode = "20.17";
 
-/** Throws a SetupError where this Node.js is too old. */
+/** Throws a SetupError if this Node.js is too old. */
 export function checkNode(version = process.versions.node) {
   const [major, minor] = version.split(".").map(Number);
   const [oldestMajor, oldestMinor] = oldestNode.split(".").map(Number);
@@ -42,7 +42,7 @@ export function onPath(program, path = process.env.PATH ?? "") {
   return path.split(delimiter).some((folder) => allows(join(folder, program), constants.X_OK));
 }
 
-/** Whether files can be made at this path: in it, or in the nearest folder above it that is there. @param {string} path */
+/** Whether files can be made at this path, or else in the nearest folder above it that exists. @param {string} path */
 export function canWrite(path) {
   let folder = path;
   while (!existsSync(folder) && folder !== join(folder, "..")) folder = join(folder, "..");

@@ -1,4 +1,4 @@
-// What keeps the command line from starting at all, found without it: before a set-up there are neither npm packages nor
+// Finds, without the command line, what keeps it from starting: before a set-up there are neither npm packages nor
 // compiled TypeScript. `doctor` is then answered from here.
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ import { isClone, packageRoot, setUpCommand } from "./folders.mjs";
 import { searchLibtorch, sourceName, waysToGetLibtorch } from "./libtorch.mjs";
 import { onPath } from "./program.mjs";
 
-/** What is missing and how to get it; undefined when the command line can start. */
+/** What is missing and how to get it; undefined if the command line can start. */
 export function whyNotReady() {
   const { dependencies } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8"));
   const places = createRequire(import.meta.url);
@@ -23,7 +23,7 @@ export function whyNotReady() {
   return { problem: isClone ? "src/ is not compiled to dist/ yet" : "the package holds no dist/", remedy };
 }
 
-/** What `revmoe doctor` says then. @param {{ problem: string, remedy: string }} notReady */
+/** What `revmoe doctor` says before a set-up. @param {{ problem: string, remedy: string }} notReady */
 export function reportBefore({ problem, remedy }) {
   const [libtorch, advice] = libtorchRow();
   const hasCompiler = onPath(compiler()[0]);

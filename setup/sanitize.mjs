@@ -1,7 +1,8 @@
-// Runs tests on an engine that checks itself: the addon built with gcc's sanitizers of addresses and of undefined behaviour,
-// in build/sanitized/, beside the ordinary one. `npm run sanitize`, or `npm run sanitize -- torch optim` for tests whose path
-// holds one of these words. What the sanitizers say is printed last; exit code 1 when there is any, or a test fails.
-// Limits: node and libtorch are not instrumented, so leaks are not looked for; tests take several times as long.
+// Runs tests on an engine that checks itself: the addon built with gcc's sanitizers of addresses and of undefined
+// behaviour, in build/sanitized/, beside the ordinary one. `npm run sanitize`, or `npm run sanitize -- torch optim` for
+// tests whose path has one of these words. What the sanitizers say is printed last; exit code 1 if they say anything,
+// or a test fails. Limits: node and libtorch are not instrumented, so leaks are not searched; tests take several times
+// as long.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -44,7 +45,7 @@ await runAsProgram(async () => {
   for (const stream of [tests.stdout, tests.stderr]) {
     createInterface({ input: stream }).on("line", (line) => {
       console.log(line);
-      // Undefined behaviour ends its process with such a line; the log takes only what concerns addresses.
+      // Undefined behaviour ends its process with such a line; the log has only faults of addresses.
       if (line.includes("runtime error:")) said.add(line.trim());
     });
   }
@@ -58,9 +59,9 @@ await runAsProgram(async () => {
   process.exitCode = found > 0 ? 1 : (status ?? 1);
 });
 
-/** What lets a process load the addon, and where its reports go. */
+/** The environment in which a process can load the addon, and where its reports go. */
 function sanitizers() {
-  // node brings a libstdc++ of its own; without the system's, the sanitizer finds no exceptions to watch.
+  // node has its own libstdc++; without the system's, the sanitizer finds no exceptions to intercept.
   const libraries = ["libasan.so", "libubsan.so", "libstdc++.so.6"].map((name) => {
     const [program, ...args] = compiler();
     const path = spawnSync(program, [...args, `-print-file-name=${name}`], { encoding: "utf8" }).stdout?.trim() ?? "";
@@ -70,7 +71,7 @@ function sanitizers() {
   });
   return {
     LD_PRELOAD: libraries.join(" "),
-    // Faults of mapped files are the engine's own to answer (native/io/cut_files.cpp).
+    // The engine itself handles faults of mapped files (native/io/cut_files.cpp).
     ASAN_OPTIONS: `detect_leaks=0:handle_sigbus=0:strict_string_checks=1:log_path=${join(reports, "address")}`,
     UBSAN_OPTIONS: "print_stacktrace=1",
   };

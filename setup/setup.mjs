@@ -1,6 +1,6 @@
 // Does what is missing before RevMoE can run, and nothing else: Node's version, libtorch and a compiler, npm packages,
-// the native engine, TypeScript. Says each thing it does in a line; uses the network only for what is missing.
-// `node setup/setup.mjs`; exit code 1 with the reason and the remedy when something cannot be had.
+// the native engine, TypeScript. Prints a line for each thing it does; uses the network only for what is missing. `node
+// setup/setup.mjs`; exit code 1 with the reason and the remedy if something cannot be got.
 import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 
@@ -30,7 +30,7 @@ export async function setUp({ say = console.log, asDefault = true } = {}) {
 async function haveLibtorch(say) {
   let libtorch = searchLibtorch();
   if (!libtorch) {
-    // Without leave to install, findLibtorch says what the person can do.
+    // If installing is not allowed, findLibtorch says what the user can do.
     if (canInstall()) {
       try {
         const missing = ["libtorch-dev", "libopenblas0-pthread", ...(lacksCompiler() ? ["g++"] : [])];
@@ -53,8 +53,8 @@ async function haveLibtorch(say) {
   return libtorch;
 }
 
-// Debian's libblas.so.3 leads to one of several; that in blas/ is the slow reference. Who has a fast one beside
-// it chose so.
+// Debian's libblas.so.3 is a link to one of several; that in blas/ is the slow reference. A user who has a fast one
+// beside it chose the slow one.
 /** @param {string} libDir */
 function lacksBlas(libDir) {
   const blas = join(libDir, "libblas.so.3");

@@ -11,7 +11,7 @@ import { SetupError, runAsProgram } from "./program.mjs";
 import { setUp } from "./setup.mjs";
 import { filesOf } from "./typescript.mjs";
 
-/** Those that take longest begin, so that none is left alone at the end. */
+/** The longest tests begin, so that none runs alone at the end. */
 const isLong = (/** @type {string} */ name) => /^(train\/ranks|compare\/bench|commands\/(run|whole))/.test(name);
 
 await runAsProgram(async () => {
@@ -32,7 +32,7 @@ await runAsProgram(async () => {
   const chosen = all.filter((name) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
   if (chosen.length === 0)
     throw new SetupError(`test: no test file's path holds "${filters.join('" or "')}" (of ${all.length} in dist)`);
-  // One more than there are cores: many wait for processes that they started, for disks and for each other.
+  // One more than the cores, of which at most two count: many tests wait for processes, for disks, and for each other.
   const atOnce = `--test-concurrency=${Math.min(2, availableParallelism()) + 1}`;
   const inOrder = [...chosen.filter(isLong), ...chosen.filter((name) => !isLong(name))];
   const tests = spawnSync(

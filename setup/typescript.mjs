@@ -1,5 +1,5 @@
-// Compiles src/ to dist/ where something changed, and takes out of dist/ what has no source any more, so that the test
-// of a file that is gone cannot run.
+// Compiles src/ to dist/ if something changed, and removes from dist/ what has no source any more, so that the test of
+// a deleted file cannot run.
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -11,7 +11,7 @@ import { runWatched } from "./watched.mjs";
 
 /** @param {(line: string) => void} say */
 export async function buildTypeScript(say) {
-  if (!isClone) return; // installed as a package, with dist/ in it
+  if (!isClone) return; // installed as a package, which has dist/
 
   const src = join(packageRoot, "src");
   const dist = join(packageRoot, "dist");
@@ -54,7 +54,7 @@ function removeStale(src, dist) {
   }
 }
 
-/** Changes with any source's name, size or time, also when one is removed. @param {string[]} paths */
+/** Changes with any source's name, size or time, and when a source is removed. @param {string[]} paths */
 function stampOf(paths) {
   const hash = createHash("sha256");
   for (const path of paths) {

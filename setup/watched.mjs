@@ -1,5 +1,5 @@
-// Runs a program that may be silent for minutes, and says from time to time how long it has taken and what it does. Plain
-// lines on a terminal and on a pipe alike.
+// Runs a program that may be silent for minutes, and says from time to time how long it has run and what it does.
+// Prints plain lines both on a terminal and on a pipe.
 import { spawn } from "node:child_process";
 
 const betweenLinesMs = 10_000;
@@ -8,7 +8,7 @@ const betweenLinesMs = 10_000;
  * @typedef {{
  *   label?: string, say?: (line: string) => void, cwd?: string, env?: NodeJS.ProcessEnv,
  *   doing?: (line: string) => string | undefined,
- * }} Watching label and say: for the lines of progress, without which none are said. doing: what a line of the program's
+ * }} Watching label and say: for lines of progress; without them there are none. doing: what a line of the program's
  *   output tells a person; undefined if nothing.
  * @typedef {{ failed: boolean, missing: boolean, how: string, lines: string[] }} Ended missing: there is no such program.
  *   how: its exit code, or the signal that ended it. lines: what it wrote, both streams together.

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The executable `revmoe`: ties the command line to this process. Each command is loaded only when it is asked for.
+// The executable `revmoe`: connects the command line to this process. A command is loaded only when it is used.
 import { readFileSync } from "node:fs";
 
 import { type Program, runCli } from "./cli/program.js";
@@ -12,7 +12,7 @@ const program: Program = {
   commands: COMMANDS,
 };
 
-// Node itself prints warnings through these streams: one that cannot be written ends nothing.
+// Node itself prints warnings to these streams; one that cannot be written must not end the process.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 
 forgetClosedTerminal();
@@ -23,6 +23,6 @@ process.exitCode = await runCli(program, words, terminal.out, terminal.err);
 const lost = terminal.lost();
 if (lost !== null) {
   terminal.err.write(`revmoe: stdout could not be written (${lost}): what was printed there is not complete.\n`);
-  // What training makes is its folder; what other commands make may be what they print.
+  // The product of training is its folder; that of other commands may be what they print.
   if (words[0] !== "train") process.exitCode ||= 1;
 }

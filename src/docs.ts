@@ -1,4 +1,4 @@
-// Rewrites the docs that follow from tables in the code: node dist/docs.js
+// Rewrites the docs that are made from tables in the code: node dist/docs.js
 import { writeFileSync } from "node:fs";
 
 import { settingsMarkdown, settingsSchema } from "./train/settings/settings.js";

@@ -1,5 +1,5 @@
-// The two kinds of failure. A UserError is something the person at the keyboard can mend: the command line prints its
-// one sentence without a stack and exits with 2. Anything else is a bug: stack, exit code 1.
+// The two kinds of failure. A UserError is something the user can fix: the command line prints its one sentence without
+// a stack and exits with 2. Anything else is a defect: stack, exit code 1.
 // Grammar of a message: `where: what is wrong, with the value (expected what). What to do.`
 
 export class UserError extends Error {
@@ -7,8 +7,8 @@ export class UserError extends Error {
 }
 
 /**
- * Values that a computation cannot go on with: not finite, or beyond the range of the streams. `what` is the bare fact; whoever knows more of
- * where they come from makes another sentence of it.
+ * Values with which a computation cannot continue: not finite, or beyond the range of the streams. `what` is the bare
+ * fact; code that knows more about their origin makes another sentence of it.
  */
 export class BadValuesError extends UserError {
   constructor(
@@ -20,8 +20,8 @@ export class BadValuesError extends UserError {
 }
 
 /**
- * Another rank has ended, or does not answer. The run can go on from its last checkpoint, so the process ends with a code of its own, which tells
- * a launcher that starting again may help.
+ * Another rank has ended, or does not answer. The run can continue from its last checkpoint, so the process ends with
+ * its own exit code, which tells a launcher that a restart may help.
  */
 export class RankLostError extends UserError {
   static readonly exitCode = 138;
@@ -32,7 +32,7 @@ export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal: ${message}`);
 }
 
-/** The known name nearest to `name` by edit distance, or undefined when none is near enough to be a misspelling. */
+/** The known name nearest to `name` by edit distance; undefined if none is near enough to be a misspelling. */
 export function nearestName(name: string, known: Iterable<string>): string | undefined {
   const plain = (word: string): string => word.toLowerCase().replaceAll(/[-_\s]/g, "");
   let best: string | undefined;
@@ -61,14 +61,17 @@ const LONGEST_EXCERPT = 80;
 const SHOWN_ITEMS = 8;
 const SHOWN_DEPTH = 3;
 
-/** A value as a message shows it: JSON, cut where it is long or deep; "missing" for undefined. Takes any value, however large, deep or circular. */
+/**
+ * A value as a message shows it: JSON, cut if it is long or deep; "missing" for undefined. Takes any value, however
+ * large, deep or circular.
+ */
 export function excerpt(value: unknown, longest = LONGEST_EXCERPT): string {
   if (value === undefined) return "missing";
   const text = JSON.stringify(shallow(value, longest, SHOWN_DEPTH)) ?? typeof value;
   return text.length > longest ? `${text.slice(0, longest)}...` : text;
 }
 
-/** The first items of the first levels, as plain values; what is cut ends in "...". */
+/** The first items of the first levels, as plain values; "..." marks what is cut. */
 function shallow(value: unknown, longest: number, depth: number): unknown {
   if (typeof value === "string") return value.slice(0, longest + 1);
   if (typeof value === "bigint") return String(value);
@@ -84,7 +87,7 @@ function shallow(value: unknown, longest: number, depth: number): unknown {
       shown.push(["...", "..."]);
       break;
     }
-    // A key of the file must not be taken for a function of the object.
+    // JSON.stringify would call a function under a key of the file, such as toJSON.
     shown.push([key.slice(0, longest), typeof item === "function" ? null : shallow(item, longest, depth - 1)]);
   }
   return Object.fromEntries(shown);

@@ -1,4 +1,5 @@
-// What people read: bytes, durations, counts, and text that came from outside. Pure functions, no dependencies; every report uses these.
+// Text for people: bytes, durations, counts, and text from outside. Pure functions, no dependencies; every report uses
+// these.
 
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -14,7 +15,7 @@ export function formatBytes(bytes: number): string {
   return `${bytes < 0 ? "-" : ""}${value.toFixed(digits)} ${BYTE_UNITS[unit]}`;
 }
 
-/** A number of bytes with its unit, as `parseBytes` takes it. */
+/** A number of bytes with its unit, as `parseBytes` reads it. */
 export const BYTES = /^(\d+(?:\.\d+)?) ?(?:([KMGT])(i)?)?B$/i;
 
 /** "8GiB" -> 8 * 2^30, "1.5 GB" -> 1.5e9; undefined for anything else. */
@@ -25,21 +26,21 @@ export function parseBytes(text: string): number | undefined {
   return Math.round(Number(digits) * (binary ? 1024 : 1000) ** power);
 }
 
-/** A number of bytes a second, as `parseRate` takes it. */
+/** A number of bytes per second, as `parseRate` reads it. */
 export const BYTES_A_SECOND = new RegExp(`${BYTES.source.slice(0, -1)}/s$`, "i");
 
 /** "50GB/s" -> 5e10; undefined for anything else. */
 export const parseRate = (text: string): number | undefined =>
   BYTES_A_SECOND.test(text.trim()) ? parseBytes(text.trim().slice(0, -"/s".length)) : undefined;
 
-/** 0.00001 -> "1e-5"; halves of halves, which have many digits, as fractions: "-1/256". */
+/** 0.00001 -> "1e-5"; small powers of 1/2, which have many digits, as fractions: "-1/256". */
 export function formatNumber(value: number): string {
   const parts = 1 / Math.abs(value);
   if (parts >= 16 && parts <= 1024 && Number.isInteger(Math.log2(parts))) return `${value < 0 ? "-" : ""}1/${parts}`;
   return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
 }
 
-/** 93_000 -> "1m33s"; below ten seconds with a decimal. */
+/** 93_000 -> "1m33s"; below ten seconds with one decimal. */
 export function formatDuration(ms: number): string {
   if (!Number.isFinite(ms)) return "?";
   if (ms < 1000) return `${Math.round(ms)}ms`;
@@ -81,8 +82,8 @@ export function formatTable(header: string[], rows: string[][]): string {
 }
 
 /**
- * Text from anywhere, harmless on a terminal and in a log: control characters but newline and tab, and those that turn the direction of
- * writing, are spelt out. What JSON allows stays JSON, and means the same.
+ * Text from outside, made harmless for a terminal and a log: control characters except newline and tab, and characters
+ * that change the direction of writing, are written as escapes. JSON stays JSON with the same meaning.
  */
 export function visibleText(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Bidi_C}\u2028\u2029]/gu, (character) => {
@@ -92,7 +93,7 @@ export function visibleText(text: string): string {
   });
 }
 
-/** A message of at most about `limit` characters: the middle goes, since a message ends with what to do. */
+/** A message of at most about `limit` characters: the middle is cut, because a message ends with what to do. */
 export function cutText(text: string, limit = 2000): string {
   if (text.length <= limit) return text;
   const [head, tail] = [Math.ceil(0.7 * limit), Math.floor(0.3 * limit)];

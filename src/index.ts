@@ -1,5 +1,5 @@
-// The library: what the command line is made of. Everything here may be imported from "revmoe"; the rest is internal.
-// Groups follow the way of the data: a model, rows, a network, a step, a run, what is done with the result.
+// The library on which the command line is built. Everything here may be imported from "revmoe"; the rest is internal.
+// Groups follow the data: a model, rows, a network, a step, a run, what is done with the result.
 export { UserError } from "./errors.js";
 
 // What most programs need: a run, its plan, a trained model.
@@ -22,7 +22,7 @@ export type { Placed } from "./plan/placement.js";
 export type { Card, Machine } from "./plan/ways/machine.js";
 export type { NetworkDescription } from "./network/description.js";
 
-// The engine: tensors are integer handles, freed by scopes; operators by name; bytes alive and at their peak.
+// The engine: tensors are integer handles, freed by scopes; operators by name; live and peak bytes.
 export { engineInfo, setThreads, synchronize } from "./torch/device.js";
 export { type Ledger, ledger, resetPeak } from "./torch/memory.js";
 export * as ops from "./torch/ops.js";
@@ -53,7 +53,7 @@ export { saveModel } from "./checkpoint/save.js";
 export { exportFolder } from "./checkpoint/export.js";
 export { upcycle, type UpcycleOptions } from "./upcycle/upcycle.js";
 
-// Rows: files, what they hold, tokens and batches.
+// Rows: files, their content, tokens and batches.
 export { type OpenSources, openSources, type RowBatch } from "./data/sources/open-sources.js";
 export { parseSources } from "./data/sources/parse.js";
 export type { Source } from "./data/sources/source.js";
@@ -68,7 +68,7 @@ export { loadWithInput } from "./data/prepared/tokenizer-input.js";
 export { loadTokenizer, type Tokenizer } from "./data/tokenizer/tokenizer.js";
 export { readData, type RunRows } from "./train/prepare-data.js";
 
-// Couplings, and what is kept of the forward pass.
+// Couplings, and what methods keep of the forward pass.
 export type { Apply, Branch, Coupling, Known, Pass, Rebuild, Visit } from "./reversible/coupling.js";
 export { additive } from "./reversible/couplings/additive.js";
 export { bdia } from "./reversible/couplings/bdia.js";
@@ -79,7 +79,7 @@ export { METHODS } from "./reversible/methods/registry.js";
 export { revffn, type RevffnSettings } from "./reversible/couplings/revffn.js";
 export { floatStreams, gridStreams, type StreamFormat } from "./reversible/streams.js";
 
-// Optimizers, and what an own one is made of.
+// Optimizers, and the parts for one of your own.
 export type { Optimizer, ParameterFacts, Rule, State, StateLayout, Update } from "./optim/optimizer.js";
 export { makeOptimizer, OPTIMIZER_NAMES, type OptimizerName } from "./optim/registry.js";
 export { gammaAt, learningRateAt, type Schedule } from "./optim/schedule.js";

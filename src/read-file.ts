@@ -1,4 +1,4 @@
-// Reading files that people name. Only ordinary files are read: a pipe or a device could keep a reader waiting for ever, or
+// Reads files that people name. Only ordinary files are read: a pipe or a device could block a reader for ever, or
 // never end. Every failure of the system becomes a sentence with the path and the reason.
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, type Stats, statSync } from "node:fs";
 
@@ -8,7 +8,7 @@ import { formatBytes } from "./format.js";
 /** The largest file that is read as one text: configuration, tokenizers and indexes are at most a tenth of it. */
 const LARGEST_TEXT_BYTES = 400 * 2 ** 20;
 
-/** The largest file that is read of those which a run writes about itself. */
+/** The largest file that is read among those which a run writes about itself. */
 const LARGEST_RUN_FILE_BYTES = 4 * 2 ** 20;
 
 const REASONS: Readonly<Record<string, string>> = {
@@ -26,14 +26,14 @@ const REASONS: Readonly<Record<string, string>> = {
   ERR_INVALID_ARG_VALUE: "the path holds a null character, which no path has",
 };
 
-/** What the system's failure says, without the path; undefined for what is no failure of the system. */
+/** The system's failure in words, without the path; undefined for any other failure. */
 function systemReason(failure: unknown): string | undefined {
   if (!(failure instanceof Error) || !("code" in failure)) return undefined;
   const { code, message, syscall } = failure as NodeJS.ErrnoException;
   return REASONS[code ?? ""] ?? (syscall === undefined ? undefined : message);
 }
 
-/** A failure of the system with a file, from wherever it comes, as a UserError; undefined for any other. */
+/** A failure of the system with a file, from any place, as a UserError; undefined for any other failure. */
 export function systemFailure(failure: unknown): UserError | undefined {
   const { path, code } = (failure ?? {}) as NodeJS.ErrnoException;
   const reason = typeof path === "string" || code === "ERR_INVALID_ARG_VALUE" ? systemReason(failure) : undefined;
@@ -42,7 +42,7 @@ export function systemFailure(failure: unknown): UserError | undefined {
     : new UserError(`${path === undefined ? "" : `${shownPath(path)}: `}${reason}.`);
 }
 
-/** Does what `work` does with an open file: the system's failures there name no file, and get `path` as theirs. */
+/** Runs `work` on an open file. The system's failures there name no file, so `path` is added to them. */
 export function naming<T>(path: string, work: () => T): T {
   try {
     return work();
@@ -51,7 +51,7 @@ export function naming<T>(path: string, work: () => T): T {
   }
 }
 
-/** Does what `read` does with `path`, with failures of the system as a UserError. */
+/** Runs `read` for `path`; failures of the system become a UserError. */
 export function reading<T>(path: string, read: () => T): T {
   try {
     return read();
@@ -69,12 +69,15 @@ export const openForReading = (path: string, flags = constants.O_RDONLY): number
 export const readWholeFile = (path: string, largest = LARGEST_TEXT_BYTES): Buffer =>
   reading(path, () => readUpTo(path, largest, constants.O_RDONLY));
 
-/** The text of a file that a run wrote about itself, never through a link. Errors: the system's; UserError for what is no small ordinary file. */
+/**
+ * The text of a file that a run wrote about itself; links are refused. Errors: the system's; UserError for anything but
+ * a small ordinary file.
+ */
 export const readRunFile = (path: string): string =>
   readUpTo(path, LARGEST_RUN_FILE_BYTES, constants.O_RDONLY | constants.O_NOFOLLOW).toString();
 
 function openOrdinary(path: string, flags: number): number {
-  // Without waiting for the other end of a pipe.
+  // Does not wait for the other end of a pipe.
   const file = openUnlessLink(path, flags | constants.O_NONBLOCK);
   try {
     const stats = fstatSync(file);
@@ -87,7 +90,7 @@ function openOrdinary(path: string, flags: number): number {
   }
 }
 
-/** With O_NOFOLLOW, the system gives a link and links in a circle the same name. */
+/** With O_NOFOLLOW, the system reports the same code for a link and for a circle of links. */
 function openUnlessLink(path: string, flags: number): number {
   try {
     return openSync(path, flags);
@@ -114,7 +117,7 @@ function readUpTo(path: string, largest: number, flags: number): Buffer {
   }
 }
 
-/** What is at `path`; undefined where nothing is, or nothing that can be. Errors: UserError where it may not be seen. */
+/** What is at `path`; undefined if nothing is or can be there. Errors: UserError if access is denied. */
 export function statOf(path: string): Stats | undefined {
   return reading(path, () => {
     try {
@@ -132,5 +135,5 @@ function kindOf(stats: Stats): string {
   return stats.isCharacterDevice() || stats.isBlockDevice() ? "a device" : "of another kind";
 }
 
-/** A path that may be of any length, for a message. */
+/** A path for a message, cut if it is long. */
 const shownPath = (path: string): string => (path.length > 300 ? `${path.slice(0, 300)}...` : path);

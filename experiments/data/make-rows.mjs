@@ -1,5 +1,5 @@
-// Conversations for the measurements of data preparation: N rows of M messages, sentences of the State of the Union
-// addresses (public domain), one row a line. The same numbers always give the same file.
+// Conversations for measurements of data preparation: N rows of M messages, made of sentences from the State of the
+// Union addresses (public domain), one row on each line. The same numbers always give the same file.
 //   node experiments/data/make-rows.mjs FILE [rows] [messages]
 import { closeSync, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { fileURLToPath } from "node:url";

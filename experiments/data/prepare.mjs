@@ -1,5 +1,5 @@
-// How long rows take to become tokens, by the code that a run uses. Prints one line of JSON; a second start takes them from the
-// cache. Beside it: experiments/peers/data.py.
+// How long rows take to become tokens, with the code that a run uses. Prints one line of JSON; a second start takes
+// them from the cache. For comparison: experiments/peers/data.py.
 //   node experiments/data/make-rows.mjs rows.jsonl 100000
 //   node experiments/data/prepare.mjs MODEL_FOLDER rows.jsonl [no-cache]
 import { loadWithInput, openSource, readData, resolveSettings } from "revmoe";

@@ -1,5 +1,5 @@
-// Released sizes that are trained here with random weights: the folders of examples/released, each with the config.json of a model. Layers, experts
-// and vocabulary can be fewer.
+// Released sizes that are trained here with random weights: the folders of examples/released, each with a model's
+// config.json. Layers, experts and vocabulary can be reduced.
 import { readdirSync, readFileSync } from "node:fs";
 
 import { parameterCount, placedParameters, readArchitecture } from "revmoe";
@@ -9,7 +9,7 @@ export const GEOMETRIES = readdirSync(RELEASED, { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name);
 
-/** What families call the number of experts. */
+/** The families' names for the number of experts. */
 const EXPERT_KEYS = ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"];
 
 /**

@@ -1,12 +1,13 @@
-// Steps on a GPU, each way in a process of its own: node experiments/frontier/gpu.mjs [--geometry NAME] [--layers N] [--experts N]
-//   [--vocabulary N] [--tokens N] [--rows N] [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N]
-//   [--loss-tile-tokens N] [--theirs NAME,...] [--device cuda:N] [--profile]
-// A released geometry (geometry.mjs), Qwen1.5-MoE-A2.7B (24 layers: 14.3 B parameters) unless said otherwise, with random bfloat16 weights; one batch
-// of real text is repeated. Ways:
-// device, host (parameters and state in main memory), disk, and checkpoint (parameters on the device, the ordinary network). The card's memory in use
-// is nvidia-smi's, which holds all that the process takes. --theirs runs transformers on the same geometry (adamw, adafactor; theirs.py).
-// --profile prints where the GPU's time goes, by kernel, of 2 layers unless said otherwise (profile.mjs), in place of the table. --device cpu tries
-// all of it on a CPU, but for the card's memory.
+// Steps on a GPU, each way in its own process:
+//   node experiments/frontier/gpu.mjs [--geometry NAME] [--layers N] [--experts N] [--vocabulary N] [--tokens N]
+//     [--rows N] [--micro-batches N] [--steps N] [--ways NAME,...] [--optimizer NAME] [--rate X] [--tile-tokens N]
+//     [--loss-tile-tokens N] [--theirs NAME,...] [--device cuda:N] [--profile]
+// A released geometry (geometry.mjs), by default Qwen1.5-MoE-A2.7B (24 layers: 14.3 B parameters), with random bfloat16
+// weights; one batch of real text is repeated. Ways: device, host (parameters and state in main memory), disk, and
+// checkpoint (parameters on the device, the ordinary network). The card's memory in use is nvidia-smi's figure, which
+// includes all that the process uses. --theirs runs transformers on the same geometry (adamw, adafactor; theirs.py).
+// --profile prints the GPU's time by kernel instead of the table, by default for 2 layers (profile.mjs). --device cpu
+// tries everything on a CPU, except the card's memory.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
@@ -75,7 +76,7 @@ console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 for (const way of list(values.ways)) await ours(way);
 for (const optimizer of list(values.theirs)) await theirs(optimizer);
 
-/** What work.mjs is told. */
+/** The options for work.mjs. */
 function optionsOf(way, folder, steps = Number(values.steps)) {
   const onDevice = way === "checkpoint" || way === "store";
   return {
@@ -156,7 +157,7 @@ async function theirs(optimizer) {
   console.log(events.map(({ text, ...rest }) => text ?? JSON.stringify(rest)).join("\n"));
 }
 
-/** The lines that a program prints, as JSON or as text, and the most memory of the card that was in use meanwhile. */
+/** The lines that a program prints, as JSON or as text, and the highest use of the card's memory meanwhile. */
 async function watched(program, args) {
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   const smi = spawn("nvidia-smi", ["--query-gpu=memory.used", "--format=csv,noheader,nounits", "-lms", "100"]);

@@ -1,9 +1,9 @@
-// A step's kernels as tables: what each is for, by its name. profile.mjs has their times.
+// A step's kernels as tables, grouped by purpose, which follows from their names. profile.mjs has their times.
 import { readFileSync, readdirSync } from "node:fs";
 
 /** @typedef {import("./profile.mjs").Kernel} Kernel */
 
-/** Names that REVMOE_KERNEL gives. */
+/** Names of kernels that REVMOE_KERNEL defines. */
 function ownNames() {
   const folder = new URL("../../native/kernels/", import.meta.url);
   const texts = readdirSync(folder).filter((name) => name.endsWith(".h"));
@@ -12,7 +12,7 @@ function ownNames() {
   );
 }
 
-/** The first that fits. A name may have its arguments behind it. */
+/** The first group that matches counts. A name may be followed by its arguments. */
 const GROUPS = [
   ["flash attention", /flash/i],
   ["products (cuBLAS, CUTLASS)", /gemm|gemv|cutlass|cublas|nvjet|xmma|splitk|grouped_mm/i],
@@ -29,7 +29,11 @@ export function groupOf(name, own = new Set(ownNames())) {
   return GROUPS.find(([, pattern]) => /** @type {RegExp} */ (pattern).test(name))?.[0] ?? "other";
 }
 
-/** Tables: by group; our kernels, and the longest of the others; calls that were waited in. `idle`: while the GPU had nothing to do before it. @param {Kernel[]} all */
+/**
+ * Tables: by group; our kernels, and the longest of the others; calls in which the program waited. `idle`: time in
+ * which the GPU had nothing to do before the kernel.
+ * @param {Kernel[]} all
+ */
 export function describeStep(all) {
   const own = new Set(ownNames());
   const kernels = all.filter(({ isCall }) => !isCall);

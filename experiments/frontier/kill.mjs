@@ -1,13 +1,15 @@
-// A disk run killed with SIGKILL at twenty random moments, for both durabilities: node experiments/frontier/kill.mjs [kills] [seed]
-// The tiny model of examples/, adamw8bit, bfloat16. Each process goes on from what the last one left; losses of all steps and
-// the final weights must be those of a run in memory that nothing happened to. Prints a line per durability; exits with 1 on failure.
+// A disk run killed with SIGKILL at twenty random moments, for both durabilities:
+//   node experiments/frontier/kill.mjs [kills] [seed]
+// The tiny model of examples/, adamw8bit, bfloat16. Each process continues from what the last one left; losses of all
+// steps and the final weights must equal those of an undisturbed run in memory. Prints a line per durability; exits
+// with 1 on failure.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { resolveSettings } from "revmoe";
-// The one import that is not of the library: what the tests kill runs with.
+// The only import from outside the library: the code with which the tests kill runs.
 import { crashingRun } from "../../dist/train/testing-crash.js";
 import { makeData } from "../../examples/make-data.mjs";
 
@@ -45,7 +47,7 @@ try {
   for (const durability of ["step", "snapshot"]) {
     const flags = { parameters: "disk", durability, output_dir: join(folder, durability, "run") };
     if (durability === "snapshot") flags.save_steps = 1;
-    // Up to three steps after the beginning of training, so that a run is killed many times before it is done.
+    // Up to three steps after training begins, so that a run is killed many times before it ends.
     const delays = Array.from({ length: kills }, () => draw() * 3 * stepMs);
     const { lives, weights } = await run(flags, delays);
     const wrong = lives.flatMap((life) => [...life.losses].filter(([step, loss]) => loss !== losses.get(step)));

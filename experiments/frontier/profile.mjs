@@ -1,7 +1,8 @@
-// Time on a GPU by kernel: a program runs with one step and with three, and the difference is two steps, without what making the model launched.
-// CUPTI is asked first, by a library that CUDA loads into the program (native/profile): its times have the gaps between kernels, and the calls that
-// the program waited in. Else Nsight Systems (nsys) or Nsight Compute (ncu); ncu runs kernels one by one, so its sum is what the
-// kernels alone take. Clocks are left as they are.
+// Time on a GPU by kernel: a program runs with one step and with three, and the difference is two steps, without the
+// launches that make the model. CUPTI is tried first, through a library that CUDA loads into the program
+// (native/profile): it also gives the gaps between kernels, and the calls in which the program waited. Then Nsight
+// Systems (nsys) and Nsight Compute (ncu); ncu runs kernels one by one, so its sum is the time of the kernels alone.
+// Clocks are not changed.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +12,8 @@ import { fileURLToPath } from "node:url";
 import { resolveEngine } from "../../setup/libtorch.mjs";
 
 /**
- * Sums over a run, or of a step. idleMs: for how long the GPU had nothing to do before it; isCall: a call of CUDA's that the program waited in.
+ * Sums over a run, or of a step. idleMs: how long the GPU had nothing to do before it; isCall: a CUDA call in which the
+ * program waited.
  * @typedef {{ name: string, launches: number, ms: number, idleMs?: number, isCall?: boolean }} Kernel
  */
 /** @typedef {(file: string, command: string[]) => Kernel[]} Profiler runs a command; its files begin with `file` */
@@ -25,7 +27,10 @@ const run = (program, args, env = {}) => {
 const MS = { ns: 1e-6, nsecond: 1e-6, us: 1e-3, usecond: 1e-3, ms: 1, msecond: 1, s: 1e3, second: 1e3 };
 const numberOf = (text) => Number(text.replaceAll(",", ""));
 
-/** Rows of a table with commas, behind other lines, as records by the names in its first. @param {string} text @param {RegExp} start */
+/**
+ * Rows of a table with commas, which follows other lines, as records with the names from its first row.
+ * @param {string} text @param {RegExp} start
+ */
 function table(text, start) {
   const [names, ...rows] = text
     .slice(Math.max(0, text.search(start)))
@@ -36,7 +41,7 @@ function table(text, start) {
   return rows.map((row) => Object.fromEntries(row.map((cell, i) => [names[i], cell])));
 }
 
-/** Of Nsight Compute: a line a launch. @param {string} text @returns {Kernel[]} */
+/** Reads Nsight Compute's output: a line for each launch. @param {string} text @returns {Kernel[]} */
 export const readLaunches = (text) =>
   table(text, /^"ID"/m)
     .filter((row) => row["Metric Name"] === "gpu__time_duration.sum")
@@ -46,13 +51,16 @@ export const readLaunches = (text) =>
       ms: numberOf(row["Metric Value"]) * MS[row["Metric Unit"]],
     }));
 
-/** Of Nsight Systems: a line a kernel. @param {string} text @returns {Kernel[]} */
+/** Reads Nsight Systems' output: a line for each kernel. @param {string} text @returns {Kernel[]} */
 export const readSums = (text) =>
   table(text, /^Time \(%\)/m)
     .filter((row) => row.Name)
     .map((row) => ({ name: row.Name, launches: numberOf(row.Instances), ms: numberOf(row["Total Time (ns)"]) / 1e6 }));
 
-/** Where CUPTI's header and library are: beside libtorch of PyPI, or in CUDA's toolkit. @returns {{ include: string[], library: string }} */
+/**
+ * Where CUPTI's header and library are: beside libtorch from PyPI, or in CUDA's toolkit.
+ * @returns {{ include: string[], library: string }}
+ */
 function findCupti() {
   const packages = join(dirname(dirname(resolveEngine().libDir)), "nvidia");
   const toolkit = process.env.CUDA_HOME ?? "/usr/local/cuda";
@@ -77,7 +85,7 @@ function findCupti() {
   throw new Error(`CUPTI: no cupti.h, cuda.h and libcupti.so below ${packages} or ${toolkit}`);
 }
 
-/** The library that writes what the GPU did. @param {string} folder @returns {string} */
+/** Builds the library that writes down the GPU's work. @param {string} folder @returns {string} */
 function buildTimes(folder) {
   const { include, library } = findCupti();
   const built = join(folder, "kernel_times.so");
@@ -87,7 +95,10 @@ function buildTimes(folder) {
   return built;
 }
 
-/** Of CUPTI: a line a kernel, copy, fill or call, with start, end and name. @param {string} text @returns {Kernel[]} */
+/**
+ * Reads CUPTI's output: a line for each kernel, copy, fill or call, with start, end and name.
+ * @param {string} text @returns {Kernel[]}
+ */
 export function readTimes(text) {
   const records = text
     .split("\n")
@@ -134,7 +145,7 @@ const PROFILERS = {
 };
 
 /**
- * The kernels of a step, longest first, by the first profiler that can. Errors: what each of them said.
+ * The kernels of a step, longest first, by the first profiler that works. Errors: the messages of all profilers.
  * @param {(steps: number) => string[]} commandOf
  * @returns {{ by: string, kernels: Kernel[] }}
  */

@@ -1,9 +1,11 @@
-// Billions of parameters, all trained, with the weights on disk: node experiments/frontier/run.mjs [--geometry NAME]
-//   [--layers N] [--experts N] [--tokens N] [--steps N] [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--expert-group-size N] [--loss-tile-tokens N]
-//   [--durability snapshot|step] [--dir FOLDER] [--json FILE]
-// A released geometry, by default that of Qwen1.5-MoE-A2.7B, with random bfloat16 weights, which are made in the folder on disk and removed at the end,
-// Ctrl-C included; one batch of real text (Moby-Dick, with the tokenizer of examples/tiny-moe) is repeated. Disk bandwidth is
-// measured first, past the page cache. Anonymous memory is sampled from outside. The work is in work.mjs, a process of its own.
+// Billions of parameters, all trained, with the weights on disk:
+//   node experiments/frontier/run.mjs [--geometry NAME] [--layers N] [--experts N] [--tokens N] [--steps N]
+//     [--optimizer NAME] [--rate X] [--compute-dtype NAME] [--expert-group-size N] [--loss-tile-tokens N]
+//     [--durability snapshot|step] [--dir FOLDER] [--json FILE]
+// A released geometry, by default that of Qwen1.5-MoE-A2.7B, with random bfloat16 weights. They are made in the folder
+// on disk and removed at the end, also after Ctrl-C; one batch of real text (Moby-Dick, with the tokenizer of
+// examples/tiny-moe) is repeated. Disk bandwidth is measured first, past the page cache. Anonymous memory is sampled
+// from outside. work.mjs does the work, in its own process.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -133,7 +135,7 @@ async function work() {
 
 function report(result) {
   const { disk, steps } = result;
-  // The first step finds the page cache as making the weights left it; the last is the steady state.
+  // The first step finds the page cache as it was after the weights were made; the last is the steady state.
   const last = steps.at(-1);
   const [readS, writeS] = [last.readBytes / disk.read, last.writtenBytes / disk.write];
   const computeS = last.seconds - last.waitS - last.updateS - last.writeS;

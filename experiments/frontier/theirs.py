@@ -1,7 +1,7 @@
 # The same geometry in transformers: python3 experiments/frontier/theirs.py adamw|adafactor FOLDER TOKENS ROWS STEPS,
 # FOLDER with a config.json
-# bfloat16 weights and state, gradient checkpointing, grouped experts, torch's fused AdamW or transformers' Adafactor: what its Trainer does with
-# one card and bf16 weights. Prints one row, or that memory ran out.
+# bfloat16 weights and state, gradient checkpointing, grouped experts, torch's fused AdamW or transformers' Adafactor:
+# the same as its Trainer with one card and bf16 weights. Prints one row, or that memory ran out.
 import sys
 import time
 

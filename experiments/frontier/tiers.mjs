@@ -1,7 +1,9 @@
-// Tokens per second with parameters on disk against in memory, at 1, 4 and 16 micro-batches a step: node experiments/frontier/tiers.mjs [--tokens N]
-//   [--layers N] [--experts N] [--steps N] [--optimizer NAME] [--dir FOLDER]
-// A model that fits in memory, of the width of Qwen1.5-MoE with a small vocabulary. Both ways run in turn, each in a process of its own;
-// the first step of each is not counted. What a block costs to bring and to write back is paid once a step, so the overhead falls.
+// Tokens per second with parameters on disk compared with memory, at 1, 4 and 16 micro-batches a step:
+//   node experiments/frontier/tiers.mjs [--tokens N] [--layers N] [--experts N] [--steps N] [--optimizer NAME]
+//     [--dir FOLDER]
+// A model that fits in memory, with the width of Qwen1.5-MoE and a small vocabulary. Both ways run in turn, each in its
+// own process; the first step of each does not count. Reading and writing back a block is paid once a step, so more
+// micro-batches have less overhead.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

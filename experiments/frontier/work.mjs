@@ -1,5 +1,5 @@
-// The process that run.mjs measures: makes the model on disk, trains on one repeated batch, and prints a line of JSON for each
-// step. Its argument is JSON; it writes to the folder it is told and removes nothing but the working copy.
+// The process that run.mjs measures: makes the model on disk, trains on one repeated batch, and prints a line of JSON
+// for each step. Its argument is JSON; it writes to the folder given there and removes only the working copy.
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -113,7 +113,7 @@ say({
 });
 freeRun(run, true);
 
-/** What this process has moved to and from the disk, by the kernel's count. */
+/** Bytes that this process has moved to and from the disk, as the kernel counts them. */
 function transferred() {
   const text = readFileSync("/proc/self/io", "utf8");
   return Object.fromEntries(

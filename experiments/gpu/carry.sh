@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Packs what check.sh needs on a machine where nothing can be fetched, into build/carried (some 30 MB): this Node.js, the packages that are no
-# development ones, the text that steps are timed on, and dist/, which must be compiled. Copy the tree with that folder; check.sh unpacks it
-# where they are missing.
+# Packs what check.sh needs on a machine without a network, into build/carried (some 30 MB): this Node.js, all packages
+# except development ones, the text on which steps are timed, and dist/, which must be compiled. Copy the tree with that
+# folder; check.sh unpacks what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p build/carried

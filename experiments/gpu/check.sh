@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# All that a machine with a card is asked, in one command of at most eight minutes: builds, doctor, kernel tests, equal bits, plans against
-# measurement, the table of steps, where the GPU's time goes.   experiments/gpu/check.sh [--cpu] [--theirs]
-# Each part has a limit and goes on when another fails; the exit code is 1 when one did. Results are files in $OUT, else in runs/gpu-check;
-# summary.md says all in short. --theirs adds transformers' rows, where Python has it. --cpu tries the same parts, but for the profile, on a
-# CPU, with small sizes and more time. Needs Node.js, g++, libtorch with CUDA (PyPI's torch), node_modules and dist/; what carry.sh packed
-# takes the place of Node.js, node_modules and dist/.
+# All checks for a machine with a card, in one command of at most eight minutes: builds, doctor, kernel tests, equal
+# bits, plans compared with measurements, the table of steps, where the GPU's time goes.
+#   experiments/gpu/check.sh [--cpu] [--theirs]
+# Each part has a time limit and runs even if another fails; then the exit code is 1. Results are files in $OUT, else in
+# runs/gpu-check; summary.md is the short form. --theirs adds transformers' rows, if Python has it. --cpu tries the same
+# parts except the profile on a CPU, with small sizes and more time. Needs Node.js, g++, libtorch with CUDA (PyPI's
+# torch), node_modules and dist/; for Node.js, node_modules and dist/, the files that carry.sh packed will do.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-budget=470 slack=1 # seconds in all; by how much each part's limit is stretched
+budget=470 slack=1 # seconds in all; factor for each part's limit
 device=cuda theirs=
 for word in "$@"; do
   case $word in
@@ -39,7 +40,7 @@ fi
   echo "| --- | --- | ---: |"
 } | tee "$summary"
 
-# part NAME LIMIT FILE COMMAND...: its output goes behind what FILE holds; its result is a row.
+# part NAME LIMIT FILE COMMAND...: appends its output to FILE; its result becomes a row.
 part() {
   local name=$1 limit=$2 file=$out/$3 began=$SECONDS left=$((budget - SECONDS)) code result
   shift 3
@@ -64,7 +65,7 @@ part() {
   echo "| $name | $result | $((SECONDS - began)) |" | tee -a "$summary"
 }
 
-# tests NAME LIMIT FILE TEST...: on the device.
+# tests NAME LIMIT FILE TEST...: runs them on the device.
 tests() {
   local name=$1 limit=$2 file=$3
   shift 3

@@ -1,4 +1,4 @@
-// What is compared in experiments/optimizers: our settings of each case, and the published implementation that has its curve.
+// What experiments/optimizers compares: our settings of each case, and the published implementation for its curve.
 export const ROWS = 2;
 export const ROW_TOKENS = 64;
 export const COURSE = { warmupSteps: 10, maxGradNorm: 1 };

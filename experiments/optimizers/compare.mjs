@@ -1,7 +1,7 @@
-// The curves of ours.mjs and theirs.py side by side: node experiments/optimizers/compare.mjs FOLDER [OTHER]
-// Per case: losses of both (means of five steps), the largest difference of a step's loss between both, and the band: the
-// largest difference between our two runs, whose sums are taken in another order, or, where that is larger, from the run in OTHER
-// with another libtorch.
+// The curves of ours.mjs and theirs.py side by side: node experiments/optimizers/compare.mjs FOLDER [OTHER]. For each
+// case: losses of both (means of five steps), the largest difference between both in a step's loss, and the band. The
+// band is the largest difference between our two runs, whose sums have another order, or from the run in OTHER with
+// another libtorch, if that is larger.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 

@@ -1,9 +1,10 @@
-// Loss curves of our optimisers, for comparison with their published implementations: node experiments/optimizers/ours.mjs FOLDER [steps]
-// Writes FOLDER/tokens.json (the rows of every step: packs of 64 tokens of Moby-Dick, two a step) and
-// FOLDER/ours.json: the losses of every case, from examples/tiny-moe in float32 as the ordinary network, one micro-batch a step,
-// clipped by the norm of all gradients. The band is what the same arithmetic in another order does: with other tiles of the
-// loss and checkpoint instead of store. Curves that are there already are kept. theirs.py does the same in PyTorch;
-// compare.mjs makes the table.
+// Loss curves of our optimizers, for comparison with their published implementations:
+//   node experiments/optimizers/ours.mjs FOLDER [steps]
+// Writes FOLDER/tokens.json (the rows of every step: packs of 64 tokens of Moby-Dick, two a step) and FOLDER/ours.json:
+// the losses of every case, from examples/tiny-moe in float32 as the ordinary network, one micro-batch a step, clipped
+// by the norm of all gradients. The band shows what the same arithmetic gives in another order: with other tiles of the
+// loss, and checkpoint instead of store. Existing curves are kept. theirs.py does the same in PyTorch; compare.mjs
+// makes the table.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,7 +28,7 @@ const steps = Number(process.argv[3] ?? 200);
 mkdirSync(folder, { recursive: true });
 const temporary = mkdtempSync(join(tmpdir(), "revmoe-optimizers-"));
 const { train } = makeData("moby-dick", temporary);
-// Every case has the same batches; its own run only needs some row.
+// Every case has the same batches; its run needs a file with any row.
 const one = join(temporary, "one.jsonl");
 writeFileSync(
   one,

@@ -1,7 +1,7 @@
-"""Loss curves of published optimisers on the rows of ours.mjs, in PyTorch: python experiments/optimizers/theirs.py FOLDER
-Reads FOLDER/tokens.json, writes FOLDER/theirs.json; curves that are there already are kept. Needs torch >= 2.9 and transformers;
-pip install --no-deps bitsandbytes galore-torch lomo-optim. Experts, which transformers stacks, are given to the optimisers one matrix at
-a time, as checkpoints name them.
+"""Loss curves of published optimizers on the rows of ours.mjs, in PyTorch: python experiments/optimizers/theirs.py FOLDER
+Reads FOLDER/tokens.json, writes FOLDER/theirs.json; existing curves are kept. Needs torch >= 2.9 and transformers;
+pip install --no-deps bitsandbytes galore-torch lomo-optim. transformers stacks experts; optimizers get them one matrix
+at a time, as checkpoints name them.
 """
 import ctypes
 import datetime
@@ -23,8 +23,8 @@ def without_library(*_):
     raise OSError("left out")
 
 
-# As in test/golden/make_optim.py, which says why: bitsandbytes' kernels in PyTorch, Muon's products in float32, and GaLore's
-# directions with the signs of those before them.
+# As in test/golden/make_optim.py, which says why: bitsandbytes' kernels in PyTorch, Muon's products in float32,
+# and GaLore's directions with the signs of the previous ones.
 ctypes.cdll.LoadLibrary, load = without_library, ctypes.cdll.LoadLibrary
 from bitsandbytes.optim import AdamW8bit
 from galore_torch import GaLoreAdamW
@@ -71,14 +71,14 @@ class Given(torch.nn.Module):
 
 
 class OneByOne:
-    """LOMO's optimisers, whose update is a hook of the backward pass, called when all gradients are there."""
+    """LOMO's optimizers, whose update is a hook of the backward pass, called here when all gradients are complete."""
 
     def __init__(self, kind, parameters, **options):
         on_gpu, torch.Tensor.cuda = torch.Tensor.cuda, lambda tensor: tensor
         self.optimizer = kind(Given(parameters), **options)
         torch.Tensor.cuda = on_gpu
         for parameter in parameters:
-            # Its hooks would update in the middle of the first row's backward pass.
+            # Its hooks would update during the first row's backward pass.
             (parameter._backward_hooks or {}).clear()
         self.optimizer.loss_scale = None
         self.update = self.optimizer.fuse_update()
@@ -94,7 +94,7 @@ class OneByOne:
 
 
 class Both:
-    """Two optimisers as one."""
+    """Several optimizers as one."""
 
     def __init__(self, *parts):
         self.parts = parts
@@ -141,7 +141,7 @@ def optimizer_of(name, settings, named):
 
 
 def clip(parameters, limit):
-    """torch.nn.utils.clip_grad_norm_ with norms in float64: in float32 that of the embedding's gradient is 1e-4 off."""
+    """torch.nn.utils.clip_grad_norm_ with norms in float64: in float32 the embedding's norm is wrong by 1e-4."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = sum(g.double().square().sum().item() for g in gradients) ** 0.5
     for g in gradients:

@@ -1,6 +1,6 @@
-// A training step of ours on a CPU, in the process that step.mjs starts: what it is told is JSON, and it prints a line of JSON for
-// each step, as step.py does. The library alone, with the settings that `revmoe train` has by default, but for the limit on
-// the norm of gradients, which is off on both sides.
+// Our training step on a CPU, in the process that step.mjs starts: its argument is JSON, and it prints a line of JSON
+// for each step, as step.py does. Uses only the library, with the default settings of `revmoe train`, except that the
+// limit on the norm of gradients is off on both sides.
 import { readFileSync, writeFileSync } from "node:fs";
 
 import {
@@ -60,7 +60,7 @@ say({
 });
 
 for (let step = 1; step <= options.steps; step++) {
-  // The peak is of steps, without what loading and a first step once took.
+  // The peak is that of steps, without loading and a first step.
   if (step === 2) writeFileSync("/proc/self/clear_refs", "5");
   resetPeak();
   const [began, before] = [performance.now(), process.resourceUsage()];

@@ -1,4 +1,5 @@
-// The tables of step.mjs: every row, and for each dtype and optimizer each method of ours against the best of theirs.
+// The tables of step.mjs: every row, and for each dtype and optimizer each of our methods compared with the best
+// of theirs.
 
 const median = (numbers) => {
   const sorted = numbers.toSorted((a, b) => a - b);
@@ -11,7 +12,7 @@ const table = (head, lines) => {
   for (const line of lines) console.log(`| ${line.join(" | ")} |`);
 };
 
-/** Median and best seconds, median processor seconds. */
+/** Median and best of seconds, median of processor seconds. */
 function summary({ steps }) {
   const seconds = steps.map((step) => step.seconds);
   return {

@@ -1,10 +1,12 @@
-// A training step of ours beside transformers', on a CPU, in alternating rounds of one run:
-//   node experiments/peers/step.mjs [--size moe-400m|smoke] [--dtypes NAME,...] [--optimizers NAME,...] [--methods NAME,...] [--experts NAME,...]
-//     [--tokens N] [--micro-batches N] [--rounds N] [--steps N] [--threads N] [--python PATH] [--only ours|theirs] [--dir FOLDER] [--json FILE]
-// One random checkpoint and one batch for all; every row is a process of its own, whose first step is not counted. The first round has all
-// rows; those after it have ours and, of theirs, the two fastest of each dtype and optimizer. Ours runs on the libtorch of LIBTORCH, else
-// the default engine's: for the same library as theirs, build with LIBTORCH=VENV node setup/build.mjs and give the same LIBTORCH here.
-// On a machine that others use too, OMP_WAIT_POLICY=passive keeps threads that wait for a busy core out of the processor seconds.
+// Our training step and transformers', on a CPU, in alternating rounds of one run:
+//   node experiments/peers/step.mjs [--size moe-400m|smoke] [--dtypes NAME,...] [--optimizers NAME,...]
+//     [--methods NAME,...] [--experts NAME,...] [--tokens N] [--micro-batches N] [--rounds N] [--steps N] [--threads N]
+//     [--python PATH] [--only ours|theirs] [--dir FOLDER] [--json FILE]
+// All use one random checkpoint and one batch; every row is its own process, whose first step does not count. The first
+// round has all rows; later ones have ours and the two fastest of theirs for each dtype and optimizer. Ours runs on the
+// libtorch of LIBTORCH, else on the default engine's: to use the same library as theirs, build with LIBTORCH=VENV node
+// setup/build.mjs and give the same LIBTORCH here. On a machine with other users, OMP_WAIT_POLICY=passive keeps threads
+// that wait for a busy core out of the processor seconds.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { loadavg, tmpdir } from "node:os";
@@ -15,7 +17,7 @@ import { parseArgs } from "node:util";
 
 import { report } from "./step-report.mjs";
 
-/** Keys of config.json beside those that all sizes share. */
+/** Keys of config.json in addition to those that all sizes share. */
 const SIZES = {
   "moe-400m": {
     vocab_size: 32_000,
@@ -59,7 +61,7 @@ const SHARED = {
 const { values } = parseArgs({
   options: {
     size: { type: "string", default: "moe-400m" },
-    // mixed: float32 weights and state, bfloat16 products (theirs: autocast).
+    // mixed: float32 weights and state, bfloat16 products (theirs uses autocast).
     dtypes: { type: "string", default: "float32,mixed,bfloat16" },
     optimizers: { type: "string", default: "adamw,adafactor" },
     methods: { type: "string", default: "reversible,checkpoint,store" },
@@ -146,7 +148,7 @@ function theirs() {
   );
 }
 
-/** Ours, and of theirs the two fastest of each dtype and optimizer. */
+/** Our rows, and the two fastest of theirs for each dtype and optimizer. */
 function fastest(rows) {
   const best = ({ steps }) => Math.min(...steps.map(({ seconds }) => seconds));
   const place = (row) =>
@@ -198,7 +200,7 @@ function batches() {
   return Array.from({ length: number("micro-batches") }, () => Array.from({ length: number("tokens") }, next));
 }
 
-/** The lines of JSON that a program prints; throws with its last line of errors. */
+/** The lines of JSON that a program prints; if it fails, throws with its last line of errors. */
 async function run(program, args) {
   const threads = { OMP_NUM_THREADS: values.threads, MKL_NUM_THREADS: values.threads };
   child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...threads } });

@@ -1,4 +1,4 @@
-"""A training step of transformers on a CPU, beside which step.mjs puts ours. What it is told is JSON, see step.mjs.
+"""A training step of transformers on a CPU, which step.mjs compares with ours. Its argument is JSON, see step.mjs.
     python experiments/peers/step.py '{"make": FOLDER}'       writes random float32 weights beside the folder's config.json
     python experiments/peers/step.py '{"model": FOLDER, ...}' trains on one repeated batch; prints a line of JSON for each step
 """
@@ -21,7 +21,7 @@ torch.manual_seed(0)
 
 if "make" in options:
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(options["make"]), dtype=torch.float32)
-    # As large as in a trained network: tokens differ, and spread over the experts.
+    # As large as in a trained network, so that tokens differ, and spread over the experts.
     model.get_input_embeddings().weight.data.normal_()
     model.save_pretrained(options["make"])
     sys.exit()
@@ -67,7 +67,7 @@ products = (
 say(kind="made", parameters=sum(p.numel() for p in model.parameters()), version=torch.__version__)
 
 for step in range(options["steps"]):
-    if step == 1:  # The peak is of steps, without what loading and a first step once took.
+    if step == 1:  # The peak is that of steps, without loading and a first step.
         with open("/proc/self/clear_refs", "w") as clear:
             clear.write("5")
     began, processor = time.perf_counter(), processor_seconds()

@@ -1,5 +1,6 @@
-// Pictures of docs/images/ that show what two commands print: the page of `revmoe data --html`, and the table of `revmoe plan`, light and dark.
-// Needs Chromium (apt install chromium). Those of the dashboard show runs, and are taken by hand.
+// Pictures in docs/images/ that show what two commands print: the page of `revmoe data --html`, and the table of
+// `revmoe plan`, light and dark. Needs Chromium (apt install chromium). Pictures of the dashboard show runs, and are
+// taken by hand.
 //   node experiments/pictures/pictures.mjs
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,6 +1,6 @@
-// Holds the ways of `revmoe plan` against what they promise: each command that is printed is planned again by the command line, with the
-// same memory; and no other setting that is drawn is faster by more than the tenth that a leaner one has to be worth (two tenths of it
-// where it gives up more than the fastest). Times are the tool's own estimates.
+// Checks that the ways of `revmoe plan` keep their promises. Each printed command is planned again by the command line,
+// with the same memory. No other random setting may be faster by more than a tenth, which is what a leaner setting must
+// be worth; two tenths if it gives up more than the fastest. Times are the tool's own estimates.
 //   node experiments/plan/ways.mjs [draws for each model and machine: 40] [seed: 1]
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -38,7 +38,7 @@ const below = (limit) => (state = (state * 48_271) % 2_147_483_647) % limit;
 /** @template T @param {readonly T[]} from @returns {T} */
 const pick = (from) => from[below(from.length)];
 
-/** Some way to take the same step. @param {boolean} onCard */
+/** A random way to make the same step. @param {boolean} onCard */
 function drawn(onCard) {
   const method = pick(METHODS);
   const parameters = method === "store" ? "device" : pick(onCard ? STORES : STORES.slice(0, 2));
@@ -58,7 +58,7 @@ function drawn(onCard) {
   };
 }
 
-/** How far down the lists of the tool a choice stands. @param {import("revmoe").PlannedWay["settings"]} settings */
+/** How far down the tool's lists a choice is. @param {import("revmoe").PlannedWay["settings"]} settings */
 const givesUp = ({ method = "reversible", optimizer = "adamw" }) =>
   Math.max(0, ["adamw", "adamw8bit", "adafactor"].indexOf(optimizer)) +
   (method === "reversible" ? OPTIMIZERS.length : 0);
@@ -92,7 +92,7 @@ for (const [name, model] of Object.entries(MODELS)) {
         faults.push(`${at}: nothing was found, and this fits: ${flags}`);
         break;
       }
-      // A processor is measured anew each time.
+      // A processor is measured again each time.
       const speed = onCard ? 1 : (found?.flops ?? 1) / (other.machine?.flops ?? 1);
       const ratio = seconds / fastest.seconds / Math.min(1, speed);
       if (ratio < nearest.ratio) nearest = { ratio, words: flags };

@@ -1,4 +1,5 @@
-// What the quality study trains: each case is settings of `train` on top of the common ones. Order is priority.
+// What the quality study trains: each case is settings of `train` in addition to the common ones. The first cases are
+// the most important.
 const momentum = (gamma, more = {}) => ({ coupling: "momentum", gamma, ...more });
 
 export const CASES = {
@@ -17,7 +18,10 @@ export const CASES = {
   revffn: { coupling: "revffn" },
 };
 
-/** Ways to store fewer bits, to start revffn, and to begin with the original's logits; trained when named with --cases, or by --cases all. */
+/**
+ * Ways to store fewer bits, to start revffn, and to begin with the original's logits; trained only if --cases names
+ * them or is "all".
+ */
 export const MORE_CASES = {
   "momentum 1/2 to 1/16": momentum(0.5, { gamma_final: 0.0625 }),
   "momentum -1/2 to -1/16": momentum(-0.5, { gamma_final: -0.0625 }),
@@ -42,10 +46,10 @@ export const MORE_CASES = {
   "additive, distilled": { coupling: "additive", distill_steps: 0.3 },
 };
 
-/** Whether the weights make a good ordinary network, too: without, only the network as trained counts. */
+/** Whether the weights also make a good ordinary network; if not, only the network as trained counts. */
 export const hasOrdinaryForm = (name) => name === "ordinary" || name.startsWith("bdia") || /^momentum -?1\//.test(name);
 
-/** The loss that counts in the end: of the ordinary network, where the weights make one. */
+/** The loss that counts at the end: that of the ordinary network, if the weights make a good one. */
 export const finalLoss = (name, { trained, exported }) => (hasOrdinaryForm(name) ? exported : trained);
 
 /** The couplings whose learning rates are compared. */

@@ -1,6 +1,6 @@
-// The study's plot as SVG text: left, mean held-out loss of the exported network against steps; right, its distance from
-// ordinary fine-tuning at the end, with one standard deviation over seeds; what is further off than FURTHEST percent lies at the edge.
-// Curves that end further off than LEFT_OUT percent do not stretch the left part; they leave it at its top.
+// The study's plot as SVG text. Left: mean held-out loss of the exported network over steps. Right: its final distance
+// from ordinary fine-tuning, with one standard deviation over seeds; distances above FURTHEST percent are drawn at the
+// edge. Curves whose final distance is above LEFT_OUT percent do not stretch the left part; they leave it at its top.
 const HEIGHT = 380;
 const FURTHEST = 2;
 const LEFT_OUT = 25;

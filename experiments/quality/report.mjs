@@ -1,17 +1,19 @@
-// Tables (Markdown, to stdout) and the plot of the study's results: node experiments/quality/report.mjs [RESULTS.jsonl] [PLOT.svg]
-// The plot is of the longest runs. Percentages are paired: each run against the ordinary run of the same seed; means and standard deviations are over seeds.
+// Tables (Markdown, to stdout) and the plot of the study's results:
+//   node experiments/quality/report.mjs [RESULTS.jsonl] [PLOT.svg]
+// The plot shows the longest runs. Percentages are paired: each run is compared with the ordinary run of the same seed;
+// means and standard deviations are over seeds.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 import { CASES, finalLoss, hasOrdinaryForm, MORE_CASES } from "./cases.mjs";
 import { plot } from "./plot.mjs";
 
-/** Trained and evaluated as the ordinary network anyway. */
+/** Cases that are trained and evaluated as the ordinary network anyway. */
 const SAME = /^(ordinary|bdia)/;
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 const [results = path("results/tiny-moe.jsonl"), svg = path("../../docs/quality.svg")] = process.argv.slice(2);
 const lines = readFileSync(results, "utf8").split("\n").filter(Boolean);
-// Two processes on one file can both do a run; it counts once.
+// Two processes on one file can make the same run twice; it counts once.
 const runs = [...new Map(lines.map((line) => JSON.parse(line)).map((run) => [run.key, run])).values()];
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -69,7 +71,7 @@ function seedsTable(some) {
       name === "ordinary" ? "-" : spread(over, 2, true) + (formed ? "" : " (as trained)"),
       name === "ordinary" ? "-" : share(same, ordinary),
     ]);
-    // Some were evaluated more often than others.
+    // Some runs were evaluated more often than others.
     const steps = same[0].evals
       .map(({ step }) => step)
       .filter((step) => same.every(({ evals }) => evals.some((one) => one.step === step)));
@@ -102,7 +104,7 @@ function seedsTable(some) {
   return table([...head, "% of ordinary", "tokens ordinary needs for it"], rows);
 }
 
-/** The share of its tokens after which the ordinary run had the loss that this one has, exported, at its end. */
+/** The share of the ordinary run's tokens after which it had the final, exported loss of this run. */
 function share(same, ordinary) {
   const shares = same.map(({ name, seed, steps, evals }) => {
     const curve = ordinary.get(seed).evals;

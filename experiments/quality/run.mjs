@@ -1,8 +1,10 @@
-// Fine-tunes one model with every coupling and keeps the held-out losses: node experiments/quality/run.mjs [--part tune|seeds]
+// Fine-tunes one model with every coupling and keeps the held-out losses:
+//   node experiments/quality/run.mjs [--part tune|seeds]
 //   tune   one seed, half the steps, every rate of --rates, for representative couplings
 //   seeds  every case and seed at --rate; `--rate tuned`: at the rate that was best in `tune` for this case
-// One line a run goes to --out; runs that are there already are skipped, so it can be stopped and started at will.
-// Gradients do not depend on the method (bitwise), so the runs store activations, which is fastest; --method says otherwise.
+// Writes one line for each run to --out; runs that are in it are skipped, so the program can be stopped and started at
+// any time. Gradients do not depend on the method (bitwise), so by default runs store activations, which is fastest
+// (see --method).
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -40,9 +42,9 @@ const { values: flags } = parseArgs({
     "eval-tokens": { type: "string", default: "8192" },
     threads: { type: "string", default: "1" },
     device: { type: "string", default: "cpu" },
-    "compute-dtype": { type: "string", default: "float32" }, // not the machine's choice, so that results of several can stand side by side
+    "compute-dtype": { type: "string", default: "float32" }, // fixed, so that machines are comparable
     method: { type: "string", default: "store" },
-    curve: { type: "string", default: "yes" }, // the ordinary network at more steps than the others
+    curve: { type: "string", default: "yes" }, // whether to evaluate the ordinary network at more steps than the others
   },
 });
 const numbers = (text) => text.split(",").map(Number);
@@ -81,7 +83,10 @@ function plans() {
   );
 }
 
-/** For each case the rate with the lowest held-out loss, as exported where it can be, of the runs of part `tune` so far. */
+/**
+ * For each case, the rate with the lowest held-out loss in part `tune` so far; the loss is the exported one if there is
+ * one.
+ */
 function tunedRates() {
   const tune = results().filter(({ part }) => part === "tune");
   return (name) => {
@@ -166,20 +171,20 @@ function withShares(settings, steps) {
   };
 }
 
-/** The ordinary network at more steps: its curve is what others are laid against. */
+/** The ordinary network is evaluated at more steps: the others are compared with its curve. */
 function isMark(step, steps, coupling) {
   if (step === steps || [20, 50, 150, 500].includes(step)) return true;
   return flags.curve === "yes" && coupling === "ordinary" && step % (steps < 100 ? 5 : steps < 400 ? 25 : 50) === 0;
 }
 
-/** Held-out loss with the coupling of the moment, and as the ordinary network. */
+/** Held-out loss with the present coupling, and as the ordinary network. */
 function evaluate({ state: { network }, settings }, held, step) {
   const exported = evaluateLoss(asOrdinary(network), held);
   const same = settings.coupling === "ordinary" || network.coupling.drawsSigns;
   return { step, trained: same ? exported : evaluateLoss(asEvaluated(network), held), exported };
 }
 
-/** Batches from all over the held-out text, of about so many tokens. */
+/** Batches from all over the held-out text, with about `tokens` tokens. */
 function spread(batches, tokens) {
   const all = batches.slice(0, batches.length);
   const count = Math.min(all.length, Math.max(1, Math.round(tokens / all[0].tokens.length)));

@@ -1,5 +1,6 @@
-// The kinds of run that campaigns of experiments/trust/ end, cut and fill up, on the tiny model of test/golden, and what a run leaves:
-// weights, losses, and whether every line of its metrics is whole. Whoever makes a workplace removes its folder.
+// The kinds of run that the campaigns of experiments/trust/ kill, cut and run out of disk, on the tiny model of
+// test/golden; and what a run leaves: weights, losses, and whether every line of its metrics is whole. Whoever makes a
+// workplace removes its folder.
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +10,7 @@ const GOLDEN = fileURLToPath(new URL("../../test/golden", import.meta.url));
 
 const disk = (durability) => ({ parameters: "disk", durability });
 const revffn = { coupling: "revffn", adapter_learning_rate: 1e-3, distill_learning_rate: 1e-3 };
-/** What differs from ten steps of adamw in memory that save every second step. */
+/** Differences from the common settings: ten steps of adamw in memory, saved every second step. */
 export const CASES = {
   adamw: { save_steps: 1 },
   adamw8bit: { optimizer: "adamw8bit", weights_dtype: "bfloat16", save_steps: 3, save_total_limit: 1 },
@@ -42,10 +43,10 @@ const COMMON = {
   learning_rate: 5e-3,
   save_steps: 0,
 };
-/** Streams of integers would refuse values that large before a gradient is. */
+/** Integer streams would refuse such large values before there is a gradient. */
 const BAD = { coupling: "ordinary", method: "checkpoint" };
 
-/** A folder with the model and its rows, and with a model whose token Q spoils every batch it is in. */
+/** Makes a folder with the model and its rows, and with a model whose token Q spoils every batch it is in. */
 export function makeWorkplace(name) {
   const folder = mkdtempSync(join(tmpdir(), `revmoe-${name}-`));
   const model = join(folder, "model");
@@ -86,7 +87,7 @@ function spoil(path, token) {
 }
 
 /**
- * The words after `revmoe train` of a case that writes to `out`.
+ * The words after `revmoe train` for a case that writes to `out`.
  * @param {any} place @param {Record<string, any>} changes @param {string} out
  * @returns {string[]}
  */
@@ -100,10 +101,10 @@ export const argsOf = (place, { overwritten: _, bad, ...changes }, out) =>
     ...changes,
   }).map(([name, value]) => `--${name.replaceAll("_", "-")}=${value}`);
 
-/** The same in memory. */
+/** The same case with parameters in memory. */
 export const inMemory = ({ parameters: _, durability: __, ...changes }) => changes;
 
-/** Losses by step and held-out losses by step and network, from whole lines alone; and what is wrong with the file. */
+/** Losses by step, and held-out losses by step and network, only from whole lines; and what is wrong with the file. */
 export function metricsOf(run) {
   const wrong = [];
   const losses = new Map();
@@ -128,7 +129,7 @@ export function metricsOf(run) {
 
 export const weightsOf = (run) => readFileSync(join(run, "final/model.safetensors"));
 
-/** What tells a run from another that should have the same bits; `anyLines` where steps may have been made again. */
+/** The differences between two runs that should have the same bits; `anyLines` if steps may have been repeated. */
 export function differences(run, wanted, anyLines = false) {
   const { losses, untold, wrong, lines } = metricsOf(run);
   const problems = [...wrong];
@@ -142,7 +143,7 @@ export function differences(run, wanted, anyLines = false) {
     const path = join(run, "final", name);
     if (!existsSync(path) || !readFileSync(path).equals(bytes)) problems.push(`final/${name} is another`);
   }
-  // Which checkpoints there are depends on where the run was stopped.
+  // Which checkpoints exist depends on where the run was stopped.
   const names = (of) =>
     of
       .filter((name) => !/^((nonfinite|spike)-step|checkpoint-\d+$)/.test(name))

@@ -1,11 +1,12 @@
 // Saves that are cut or refused at every call of the file system: node experiments/trust/cuts.mjs [most=200] [case...]
-// cut:     while a run goes on, its folder is copied before every call that changes a file or a name, in the middle of every write
-//          and between the files of every removal. From each copy, as a kill would leave it, a run goes on (or begins anew where
-//          nothing was saved yet), and must end in the same bits with nothing left behind. `most` moments of a case, evenly spread.
-// refused: from the Nth writing call on, the system has no room, for `most` N, evenly spread; no checkpoint that was whole before
-//          is lost, what ends is a sentence, and the next start ends in the same bits.
+// cut:     while a run continues, its folder is copied before every call that changes a file or a name, in the middle
+//          of every write and between the files of every removal. Each copy is what a kill would leave. From it a run
+//          continues (or begins again if nothing was saved yet), and must end with the same bits and nothing left
+//          behind. `most` moments of a case, evenly spread.
+// refused: from the Nth writing call on, the disk is full, for `most` N, evenly spread. No checkpoint that was whole
+//          before may be lost, the run must end with a sentence, and the next start must end with the same bits.
 // full:    the same with a disk of a given size (a tmpfs, as root), which is then made larger.
-// In one process, without the lock. Prints a line per case; exits with 1 on any failure.
+// All in one process, without the lock. Prints a line per case; exits with 1 on any failure.
 import { spawnSync } from "node:child_process";
 import fs, { existsSync, readdirSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
@@ -34,7 +35,7 @@ const [most, ...given] = process.argv.slice(2);
 const MOST = Number(most ?? 200);
 const cases = given.length > 0 ? given : NAMES;
 
-/** Runs `revmoe train`; returns the exit code and all that was said. */
+/** Runs `revmoe train`; returns the exit code and everything printed. */
 async function train(args) {
   let said = "";
   const output = { write: (text) => void (said += text), isTTY: false };
@@ -42,7 +43,7 @@ async function train(args) {
   return { code, said };
 }
 
-/** Calls `moment(kind)` before whatever changes a file in `run`, and in its middle; for as long as `work` takes. */
+/** Runs `work`; meanwhile calls `moment(kind)` before each call that changes a file in `run`, and in its middle. */
 async function watched(run, moment, work) {
   const files = new Map();
   const isIn = (path) => typeof path === "string" && (path === run || path.startsWith(`${run}/`));
@@ -124,7 +125,7 @@ async function watched(run, moment, work) {
 
 const stateOf = (run) => join(run, "working/trainer_state.json");
 const seedIn = (file) => JSON.parse(real.readFileSync(file, "utf8")).settings.seed;
-/** Whether a run of this seed can go on. */
+/** Whether a run of this seed can continue. */
 function goesOn(run) {
   if (!existsSync(run)) return false;
   if (existsSync(join(run, "run.json")) && JSON.parse(real.readFileSync(join(run, "run.json"), "utf8")).replacing)
@@ -137,7 +138,7 @@ function goesOn(run) {
 }
 const OTHER_SEED = 7;
 
-/** Goes on from what is in `run`, or begins anew; returns what is wrong at the end. */
+/** Continues from what is in `run`, or begins again; returns what is wrong at the end. */
 async function finish(changes, run, wanted) {
   const used = existsSync(run) && readdirSync(run).some((name) => !name.startsWith("run."));
   const begin = goesOn(run) ? ["--resume=latest"] : used || changes.overwritten ? ["--overwrite-output-dir"] : [];
@@ -147,7 +148,7 @@ async function finish(changes, run, wanted) {
     : [`${begin}: exit code ${code}: ${said.split("\n").slice(-3).join(" ")}`];
 }
 
-/** Begins the run that `overwritten` ones take the place of; returns the words to begin the case with. */
+/** For `overwritten` cases, makes the run that they replace; returns the words with which the case begins. */
 async function begin(changes, run) {
   const args = argsOf(place, changes, run);
   if (!changes.overwritten) return args;
@@ -161,7 +162,7 @@ async function begin(changes, run) {
 
 const remove = (folder) => real.rmSync(folder, { recursive: true, force: true });
 
-/** Of how many moments one is tried. */
+/** The distance between moments that are tried. */
 async function strideOf(changes, counts) {
   const run = join(place.folder, "counted");
   const args = await begin(changes, run);
@@ -240,7 +241,7 @@ async function refused(changes, wanted, problems) {
     if (/\n {4}at /.test(ended.said) || ended.code === 1)
       found.push(`a stack: ${ended.said.split("\n").slice(-12).join(" ")}`);
     const now = existsSync(run) ? wholeSteps(run) : [];
-    // Older ones are removed only when a newer one is whole.
+    // Older ones may be removed only when a newer one is whole.
     if (before.length > 0 && !(Math.max(...now) >= Math.max(...before)))
       found.push(`checkpoints ${before} before, ${now} after`);
     if (existsSync(run) && readdirSync(run).some((each) => each.startsWith("run.lock"))) found.push("the lock is left");
@@ -250,7 +251,7 @@ async function refused(changes, wanted, problems) {
   }
 }
 
-/** With disks of growing size, until the run has room. */
+/** Tries disks of growing size, until the run has enough room. */
 async function fullDisk(changes, wanted, problems) {
   const disk = join(place.folder, "disk");
   real.mkdirSync(disk, { recursive: true });

@@ -1,9 +1,10 @@
-// Runs of `revmoe train` ended at random moments, over all kinds of run: node experiments/trust/kills.mjs [kills=200] [seed=1] [case...]
-// The tiny model of test/golden. Moments: any in a process's life, while a folder is saved or removed (its .partial is there), while
-// final/ is replaced. Three ends in four are SIGKILL, the others SIGTERM, SIGINT once or twice, SIGHUP. Each process goes on with
-// --resume latest. In the end weights, losses and held-out losses must be those of a run in memory that nothing happened to, every
-// line of metrics.jsonl whole, and nothing left behind. Prints a line per kind of run and a sum; exits with 1 on any failure, and
-// then keeps the folder.
+// Runs of `revmoe train` ended at random moments, for all kinds of run:
+//   node experiments/trust/kills.mjs [kills=200] [seed=1] [case...]
+// The tiny model of test/golden. Moments: any in a process's life, while a folder is saved or removed (its .partial
+// exists), while final/ is replaced. Three of four ends are SIGKILL, the others SIGTERM, SIGINT once or twice, SIGHUP.
+// Each process continues with --resume latest. At the end weights, losses and held-out losses must equal those of an
+// undisturbed run in memory, every line of metrics.jsonl must be whole, and nothing left behind. Prints a line per kind
+// of run and a sum; on any failure, exits with 1 and keeps the folder.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -16,7 +17,7 @@ const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const [wanted, seed] = [Number(process.argv[2] ?? 200), Number(process.argv[3] ?? 1)];
 const named = process.argv.slice(4);
 
-/** Of a run that others overwrite. */
+/** Seed of a run that others overwrite. */
 const OTHER_SEED = 7;
 
 let random = seed;
@@ -43,7 +44,7 @@ function sizeOf(run) {
   }
 }
 
-/** Ends the process at a moment of this kind; how long it may take is the kind's own matter. */
+/** Ends the process at a moment of this kind; each kind has its own time limit. */
 const MOMENTS = {
   any: async (alive, _run, { lifeMs }) => pause(alive, draw() * lifeMs),
   training: async (alive, run, { size, trainMs }) => {
@@ -94,7 +95,7 @@ function spin(ms) {
   while (performance.now() < end);
 }
 
-/** One process. Returns how it ended, what it said, and what the folder holds then. */
+/** Runs one process. Returns how it ended, what it printed, and what the folder has then. */
 async function live(args, run, moment, signals, times) {
   const child = spawn(process.execPath, [CLI, "train", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
@@ -161,7 +162,7 @@ async function campaign(name, changes, quota) {
       const what = `life ${lives} of ${run} (${moment ?? "to the end"}, ${signals}, ${begin}): code ${code}, signal ${signal}`;
       if (process.env.VERBOSE) console.log(what, names.join(" "));
       if (signal === "SIGKILL") count.kills++;
-      // Before our listening begins, a signal ends a process as the system does.
+      // Before our signal handlers are set, a signal ends a process as the system does.
       else if (signal !== null && signals.startsWith(signal.slice(3))) count.left++;
       else if (code === 129 || code === 130 || code === 143) count.stopped++;
       else if (code !== 0) problems.push(`${what}\n${said}`);

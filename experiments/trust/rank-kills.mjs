@@ -1,7 +1,8 @@
-// Two ranks of one run, of which one is killed at a random moment, again and again: node experiments/trust/rank-kills.mjs [kills=20] [seed=1] [parameters...]
-// The tiny model of test/golden, a checkpoint behind every step. After each kill the other rank must end by itself with code 138 and one sentence;
-// then both are started again as torchrun does. In the end the weights must be those of a run that nothing happened to. A line per layout; exits with 1
-// on any failure.
+// Two ranks of one run; again and again one is killed at a random moment:
+//   node experiments/trust/rank-kills.mjs [kills=20] [seed=1] [parameters...]
+// The tiny model of test/golden, with a checkpoint after every step. After each kill the other rank must end by itself
+// with code 138 and one sentence; then both are started again as torchrun does. At the end the weights must equal those
+// of an undisturbed run. Prints a line per layout; exits with 1 on any failure.
 import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -38,7 +39,7 @@ const freePort = () =>
     });
   });
 
-/** Both ranks; `restarts` as torchrun counts them. */
+/** Starts both ranks; `restarts` is torchrun's count. */
 async function start(parameters, output, restarts) {
   const port = `${await freePort()}`;
   const words = {
@@ -65,7 +66,10 @@ async function start(parameters, output, restarts) {
   });
 }
 
-/** Until the first rank has saved something in this life, without which there is nothing to go on from, and a while more; false where it ended before. */
+/**
+ * Waits until the first rank has saved something in this life, because a run cannot continue without it, and then a
+ * random time; returns false if that rank ended before.
+ */
 async function moment(first) {
   while (!first.said.includes("saved ")) {
     if (first.code !== undefined) return false;

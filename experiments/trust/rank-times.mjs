@@ -1,7 +1,9 @@
-// What `revmoe plan --link` says of a step of several ranks beside what it takes: node experiments/trust/rank-times.mjs [rounds=3]
-// 2 and 4 ranks on this machine over loopback, in each layout, in turns; medians of their steps. The link's speed is that of a socket of this machine,
-// measured first. What computing takes is that of as many processes that have nothing to do with one another, at work side by side: ranks on one machine
-// share its cores, which the plan does not know. Printed is what a step takes beside that, and what the plan says of the same.
+// Compares what `revmoe plan --link` says of a step of several ranks with what it takes:
+//   node experiments/trust/rank-times.mjs [rounds=3]
+// 2 and 4 ranks on this machine over loopback, in each layout, in turns; medians of their steps. The link's speed is
+// that of a socket of this machine, measured first. The time of computing is that of as many independent processes side
+// by side: ranks on one machine share its cores, which the plan does not know. Prints a step's time relative to that,
+// measured and planned.
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
@@ -18,7 +20,7 @@ const LAYOUTS = ["device", "sharded", "sharded-disk"].flatMap((parameters) => [
   ...(parameters === "device" ? [] : [{ parameters, rank_sums: "direct", share_experts: "rows" }]),
 ]);
 const STEPS = 6;
-/** The first ones pay for what is touched for the first time. */
+/** The first steps are slower, because memory and files are touched for the first time. */
 const SKIPPED = 2;
 
 const folder = mkdtempSync(join(tmpdir(), "revmoe-rank-times-"));
@@ -61,7 +63,7 @@ const revmoe = (...words) =>
 const flags = (settings) => Object.entries(settings).map(([name, value]) => `--${name.replaceAll("_", "-")}=${value}`);
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
-/** Bytes a second through a socket of this machine. */
+/** Bytes per second through a socket of this machine. */
 const loopback = () =>
   new Promise((resolve) => {
     const bytes = 2 ** 29;
@@ -87,7 +89,9 @@ const loopback = () =>
     });
   });
 
-/** Seconds of the steps of a run of so many ranks; or of as many runs at once, each by itself. */
+/**
+ * Seconds of the steps of a run with `count` ranks; or, without a layout, of `count` independent runs at the same time.
+ */
 async function measure(count, layout) {
   const run = { ...WORK, "train-file": rows, "init-weights": "random", "max-steps": STEPS };
   const output = (i) => join(folder, `run-${i}`);
@@ -116,12 +120,12 @@ for (const ranks of [2, 4]) {
   const planOf = async (speed) => {
     const words = flags({ ...WORK, ranks, link: `${(speed / 1e9).toFixed(3)}GB/s` });
     const { layouts } = JSON.parse(await revmoe("plan", ...words, "--json"));
-    // Processes by themselves update all, as replicas do.
+    // Independent processes update everything, as replicas do.
     return { layouts, computing: layouts.find(({ settings }) => settings.parameters === "device").computing };
   };
   const { computing } = await planOf(link);
   console.log(`${ranks} processes by themselves: ${apart.toFixed(3)} s a step; planned ${computing.toFixed(3)} s`);
-  // A link that is to the planned computing as this one is to the real.
+  // A link whose ratio to the planned computing is that of this link to the real computing.
   const { layouts, computing: planned } = await planOf((link * apart) / computing);
   for (const { name, settings, exchange, hidden, seconds } of layouts) {
     const isMeant = (layout) => layout && Object.entries(layout).every(([key, value]) => settings[key] === value);

@@ -1,6 +1,6 @@
-// What of automatic differentiation is no operator: gradients of outputs, accumulation into given buffers, grad mode.
-// `backward` adds each leaf's gradient in place to the tensor that `setGrad` put there, so that a block's gradient lives
-// once, in the buffer of the block, however many micro-batches contribute to it.
+// The parts of automatic differentiation that are not operators: gradients of outputs, accumulation into given buffers,
+// grad mode. `backward` adds each leaf's gradient in place to the tensor that `setGrad` put there. So a block's
+// gradient exists once, in the block's buffer, however many micro-batches contribute to it.
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
@@ -26,8 +26,8 @@ auto rethrowing(Napi::Env env, const char* name, Call call) {
   }
 }
 
-// After a failure, libtorch's queue of nodes that wait to be differentiated lives on, with all that their graph saved, until the next backward
-// pass. This is one, of nothing.
+// After a failure, libtorch keeps its queue of waiting nodes, with all that their graph saved, until the next backward
+// pass. This is such a pass, over nothing.
 void forget_waiting() {
   const at::AutoGradMode recording(true);
   const at::Tensor nothing = at::empty({0}).requires_grad_();

@@ -51,13 +51,13 @@ void init_engine(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "setDeterministic", [](const Napi::CallbackInfo& info) {
 #if REVMOE_TORCH >= 205
-    // Flash attention has a backward pass with the same bits every time.
+    // Flash attention has a deterministic backward pass.
     at::globalContext().setSDPUseCuDNN(!info[0].As<Napi::Boolean>().Value());
 #endif
     at::globalContext().setDeterministicAlgorithms(info[0].As<Napi::Boolean>().Value(),
                                                    /*warn_only=*/REVMOE_TORCH < 201);
 #if REVMOE_TORCH >= 202
-    // Fresh tensors are written over here anyway.
+    // Our code writes over fresh tensors anyway.
     at::globalContext().setDeterministicFillUninitializedMemory(false);
 #endif
   });
@@ -77,7 +77,7 @@ void init_engine(Napi::Env env, Napi::Object exports) {
 
 namespace {
 
-// Handles, scopes and the mode of gradients belong to one thread.
+// Handles, scopes and grad mode belong to one thread.
 std::atomic<bool> in_use{false};
 
 void claim(Napi::Env env) {
@@ -96,7 +96,7 @@ void claim(Napi::Env env) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   claim(env);
-  revmoe::init_memory(env, exports);  // first: whatever is allocated must be counted
+  revmoe::init_memory(env, exports);  // first: every allocation must be counted
   revmoe::init_table(env, exports);
   revmoe::init_op(env, exports);
   revmoe::init_storage(env, exports);

@@ -1,6 +1,7 @@
-// Honest memory figures. On the CPU every tensor byte passes through the allocator below, which counts live and peak
+// Exact memory figures. On the CPU every tensor byte passes through the allocator below, which counts live and peak
 // bytes as they were asked for, so the figures are the same on every machine; CUDA reports its own caching allocator.
-// glibc raises its mmap threshold by itself and then fragments; fixing it makes freed blocks return to the system.
+// glibc raises its mmap threshold by itself and then fragments memory; with a fixed one, freed blocks return to the
+// system.
 #include <c10/core/CPUAllocator.h>
 #include <malloc.h>
 
@@ -22,26 +23,26 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 #ifdef __SANITIZE_ADDRESS__
-constexpr size_t kCachedFrom = SIZE_MAX;  // every block is one of its own, with watched ends, and is not used again
+constexpr size_t kCachedFrom = SIZE_MAX;  // every block is its own, with watched ends, and is not reused
 #else
 constexpr size_t kCachedFrom = size_t{1} << 18;
 #endif
-constexpr size_t kLooseUpTo = size_t{1} << 23;  // larger ones may be weights, and must fit
+constexpr size_t kLooseUpTo = size_t{1} << 23;  // larger blocks may be weights, and must fit
 constexpr size_t kSlack = size_t{1} << 26;
 
 std::atomic<size_t> live_bytes{0};
 std::atomic<size_t> peak_bytes{0};
 std::atomic<size_t> live_blocks{0};
 std::atomic<size_t> limit_bytes{SIZE_MAX};
-// By GPU: bytes that belong to its libraries and to no tensor.
+// By GPU: bytes that belong to its libraries and not to a tensor.
 std::map<int, int64_t> library_bytes;
 
-// Fresh pages cost more than the arithmetic that fills them, so big freed blocks are kept for reuse, sixteen sizes to a
-// doubling, as long as held and kept bytes together do not exceed the most that was ever live by more than kSlack: without
-// it, the sizes of one part of a step push out those of the next at every turn, and a sixth of the time goes to fresh pages.
-// How many rows an expert gets differs from block to block, so hardly two sizes are the same: a short-lived block may be
-// up to twice as large as what it is needed for. Held bytes count what a block really takes; by that slack alone, of
-// blocks up to kLooseUpTo, they can exceed what is live.
+// Fresh pages cost more than the arithmetic that fills them, so large freed blocks are kept for reuse. There are
+// sixteen sizes to a doubling. Held and kept bytes together may exceed the highest live bytes by at most kSlack;
+// without this slack, the sizes of one part of a step push out those of the next at every turn, and a sixth of the time
+// goes to fresh pages. An expert's number of rows differs from block to block, so sizes are rarely equal: a short-lived
+// block may be up to twice as large as needed. Held bytes count a block's real size; only by that slack, for blocks up
+// to kLooseUpTo, can they exceed live bytes.
 std::mutex cache_lock;
 std::map<size_t, std::vector<void*>> cache;
 size_t cached_bytes = 0;
@@ -55,7 +56,7 @@ std::atomic<size_t> highest_bytes{0};
                               std::string(who) + " refused " + in_use);
 }
 
-// The sizes stand in front of a block, one alignment unit wide.
+// Stands in front of a block, one alignment unit wide: its sizes.
 struct Header {
   size_t asked;
   size_t given;
@@ -66,7 +67,7 @@ size_t rounded(size_t bytes) {
   return round_up_sixteenth(bytes, kCachedFrom / 16);
 }
 
-// The smallest kept block that will do; `given` becomes its size.
+// The smallest kept block that is large enough; `given` becomes its size.
 void* take_cached(size_t& given) {
   if (given < kCachedFrom) return nullptr;
   const std::lock_guard<std::mutex> guard(cache_lock);
@@ -82,7 +83,7 @@ void* take_cached(size_t& given) {
   return nullptr;
 }
 
-// Releases kept blocks, the smallest first, until `needed` more bytes fit under the highest total so far.
+// Frees kept blocks, the smallest first, until `needed` more bytes fit under the highest total so far plus kSlack.
 void make_room(size_t needed) {
   const std::lock_guard<std::mutex> guard(cache_lock);
   for (auto& [size, blocks] : cache) {

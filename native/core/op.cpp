@@ -1,5 +1,5 @@
-// The one way to every ATen operator: op("aten::mm") looks the operator up once and returns a JavaScript function whose
-// arguments are converted from the operator's own schema. Missing trailing arguments take the schema's defaults.
+// The single way to every ATen operator: op("aten::mm") looks the operator up once and returns a JavaScript function
+// whose arguments are converted by the operator's own schema. Missing trailing arguments take the schema's defaults.
 // Conversions: tensor <-> handle; Scalar <- number (whole numbers are integer scalars, as in Python); dtype and device
 // <- string; lists <- arrays; None <-> null. An in-place operator returns the handle it was given.
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -146,7 +146,7 @@ class Operator {
   }
 
  private:
-  /** Tensors that were given, and their handles. */
+  /** Tensors among the arguments, and their handles. */
   using Inputs = std::vector<std::pair<c10::TensorImpl*, Napi::Value>>;
 
   Napi::Value result(Napi::Env env, const c10::IValue& value, const Inputs& inputs) {
@@ -172,9 +172,9 @@ class Operator {
     throw std::runtime_error(handle_.schema().name() + ": results of type " + value.tagKind() + " cannot be returned");
   }
 
-  // "aten::mm(float32[8,3], float32[4]): what libtorch says"
+  // "aten::mm(float32[8,3], float32[4]): libtorch's message"
   Napi::Error error(const Napi::CallbackInfo& info, const std::string& message) {
-    check_files(info.Env());  // the zeros in place of a file may be what an operator refuses
+    check_files(info.Env());  // an operator may refuse the zeros that replace a file's bytes
     const auto& schema = handle_.schema();
     std::string words = schema.name();
     if (!schema.overload_name().empty()) words += "." + schema.overload_name();

@@ -1,5 +1,6 @@
-// Signals that ask a run to stop, heard while the main thread is inside a long call: the first one is acknowledged at once with a line that
-// was prepared for it, and is there to be asked for; a second one, after that line, leaves. The handler calls only what a handler may.
+// Signals that ask a run to stop, also while the main thread is inside a long call. The first signal is acknowledged at
+// once with a prepared line, and JavaScript can ask for it later; a second one, after that line, ends the process. The
+// handler calls only functions that are allowed in handlers.
 #include <poll.h>
 #include <unistd.h>
 
@@ -15,7 +16,7 @@ namespace revmoe {
 namespace {
 
 constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
-// One press can arrive twice: from the terminal, and passed on by a program such as npm that started this one.
+// One key press can arrive twice: from the terminal, and passed on by a program such as npm that started this one.
 constexpr int64_t kOnePressNs = 300'000'000;
 
 struct Words {
@@ -36,7 +37,7 @@ int64_t now_ns() {
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-// What does not take the line at once, as a terminal that is gone or held, goes without it.
+// An output that does not take the line at once, such as a terminal that is gone or stopped, does not get it.
 void say(const std::string& line) {
   pollfd ready{output, POLLOUT, 0};
   if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT)) (void)!write(output, line.data(), line.size());
@@ -49,7 +50,7 @@ void on_signal(int signal) {
     say(words.load()->acknowledged);
     acknowledged_ns = now_ns();
   } else if (signal != SIGHUP && acknowledged_ns != 0 && now_ns() - acknowledged_ns > kOnePressNs) {
-    // A terminal that closes is no second press: nobody has read the line.
+    // A terminal that closes is not a second press, because nobody has read the line.
     say(words.load()->left);
     _exit(128 + signal);
   }
@@ -57,7 +58,7 @@ void on_signal(int signal) {
 }
 
 void set_words(const Napi::CallbackInfo& info, size_t first) {
-  static std::deque<Words> kept;  // a handler may be reading the last one
+  static std::deque<Words> kept;  // a handler may be reading the previous words
   words = &kept.emplace_back(
       Words{info[first].As<Napi::String>().Utf8Value(), info[first + 1].As<Napi::String>().Utf8Value()});
 }

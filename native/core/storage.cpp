@@ -1,6 +1,6 @@
-// Bytes in and out of tensors: raw copies from and to JavaScript buffers, and files mapped into memory.
-// These mappings are private copies on write: a stray in-place update can never reach the file. Mapped bytes are counted
-// apart from allocated ones, because the system may drop and reread them.
+// Bytes in and out of tensors: raw copies from and to JavaScript buffers, and files mapped into memory. These mappings
+// are private (copy on write), so an in-place update can never reach the file. Mapped bytes are counted apart from
+// allocated ones, because the system may drop and reread them.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -74,7 +74,7 @@ void init_storage(Napi::Env env, Napi::Object exports) {
   define(env, exports, "readBytes", [](const Napi::CallbackInfo& info) {
     Napi::Uint8Array into = info[2].As<Napi::Uint8Array>();
     const auto [data, length] = window(info, tensor_at(info, 0), into.ByteLength());
-    if (length > 0) std::memcpy(into.Data(), data, length);  // none of an empty tensor, which may have no address
+    if (length > 0) std::memcpy(into.Data(), data, length);  // an empty tensor may have no address
     check_files(info.Env());
   });
   define(env, exports, "writeBytes", [](const Napi::CallbackInfo& info) {

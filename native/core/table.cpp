@@ -1,4 +1,4 @@
-// Handles, scopes, and the words for dtypes and shapes. Single-threaded: only the JavaScript thread comes here.
+// Handles, scopes, and the names of dtypes and shapes. Only the JavaScript thread uses this.
 #include "core/table.hpp"
 
 #include <sstream>
@@ -6,7 +6,7 @@
 namespace revmoe {
 namespace {
 
-constexpr double kSlots = 16777216.0;  // 2^24 live tensors at most; 2^29 generations fit beside them in a double
+constexpr double kSlots = 16777216.0;  // at most 2^24 live tensors; 2^29 generations fit beside them in a double
 
 struct Entry {
   at::Tensor tensor;
@@ -47,7 +47,7 @@ void release(double handle) {
   entry.tensor = at::Tensor();
   entry.generation++;
   live--;
-  // A slot whose generations are used up is left alone: beyond 2^53 handles would no longer be told apart.
+  // A slot whose generations are used up is not reused: beyond 2^53, handles could not be told apart.
   if (entry.generation < (1u << 29)) vacant.push_back(static_cast<uint32_t>(std::fmod(handle, kSlots)));
 }
 
@@ -56,7 +56,7 @@ bool alive_in(double handle, size_t depth) {
   return entry.tensor.defined() && entry.generation == std::floor(handle / kSlots) && entry.depth == depth;
 }
 
-// The parent scope takes what the closing scope returns; depth 0 has no list.
+// The parent scope takes the tensors that the closing scope returns; depth 0 has no list.
 void move_to(double handle, size_t depth) {
   entry_of(handle).depth = static_cast<uint32_t>(depth);
   if (depth > 0) scopes[depth - 1].push_back(handle);

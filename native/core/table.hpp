@@ -1,5 +1,6 @@
-// The table of tensors that JavaScript can name. A handle is an integer: generation * 2^24 + slot, so a handle whose
-// tensor was freed is always recognised. A scope owns what was made while it was innermost; depth 0 owns nothing.
+// The table of tensors that JavaScript can name. A handle is an integer, generation * 2^24 + slot, so the handle of a
+// freed tensor is always recognised. A scope owns the tensors that were made while it was innermost; depth 0 owns
+// nothing.
 #pragma once
 #ifndef NODE_ADDON_API_CPP_EXCEPTIONS_ALL
 #error "define NODE_ADDON_API_CPP_EXCEPTIONS_ALL: without it a C++ exception ends the process"
@@ -28,22 +29,25 @@ const char* dtype_name(at::ScalarType type);
 at::ScalarType dtype_from(const std::string& name);
 std::string describe(const at::Tensor& tensor);
 
-/** Of files that are mapped now. */
+/** Bytes of files that are mapped now. */
 extern std::atomic<size_t> mapped_bytes;
-/** From mmap to munmap: see cut_files.cpp. */
+/** To be called after mmap and before munmap; see cut_files.cpp. */
 void watch_mapping(void* start, size_t length, const std::string& path);
 void forget_mapping(void* start);
 extern std::atomic<int> cut_files;
 void throw_cut_file(Napi::Env env);
-/** Throws when a mapped file was cut short: then no result can be trusted. Called behind whatever may have read one. */
+/**
+ * Throws if a mapped file was cut short, because then no result can be trusted. Called after anything that may have
+ * read one.
+ */
 inline void check_files(Napi::Env env) {
   if (cut_files.load(std::memory_order_relaxed) != 0) throw_cut_file(env);
 }
 
-/** Threads of a BLAS that libtorch's own thread count does not reach. */
+/** For BLAS libraries that do not follow libtorch's thread count. */
 void set_blas_threads(int threads);
 
-/** The next of sixteen sizes to a doubling, of which the smallest are multiples of `unit`. */
+/** The next larger of sixteen sizes to a doubling; the smallest sizes are multiples of `unit`. */
 template <typename Size>
 Size round_up_sixteenth(Size size, Size unit) {
   while (unit * 32 <= size) unit *= 2;

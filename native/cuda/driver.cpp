@@ -1,5 +1,5 @@
-// The driver, by dlopen of libcuda.so.1: loads a cubin for a GPU and launches its kernels in the context and on the stream that libtorch
-// uses there. And what JavaScript calls of this folder.
+// The driver, by dlopen of libcuda.so.1: loads a cubin for a GPU and launches its kernels in the context and on the
+// stream that libtorch uses there. Also the functions of this folder for JavaScript.
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -15,7 +15,7 @@
 namespace revmoe {
 namespace {
 
-// As native/kernels/kernel.h.
+// The same as in native/kernels/kernel.h.
 constexpr unsigned kThreads = 256;
 constexpr int64_t kMostBlocks = int64_t{1} << 20;
 constexpr int kMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
@@ -76,7 +76,7 @@ std::map<int, Loaded> loaded;  // by GPU
 void load(int index, const std::vector<const void*>& cubins) {
   const c10::Device device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
   const c10::DeviceGuard guard(device);
-  const at::Tensor first_use = at::empty({1}, at::TensorOptions(at::kByte).device(device));  // makes the context
+  const at::Tensor first_use = at::empty({1}, at::TensorOptions(at::kByte).device(device));  // creates the context
   Loaded made;
   driver().check(driver().context(&made.context), "cuCtxGetCurrent");
   for (const void* const cubin : cubins)

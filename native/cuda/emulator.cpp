@@ -1,4 +1,5 @@
-// Opens the emulated GPU at the first use of an address or a kernel, and passes on what it is told. Nothing here is used without REVMOE_CPU=emulated.
+// Opens the emulated GPU at the first use of an address or a kernel, and passes calls on to it. Used only with
+// REVMOE_CPU=emulated.
 #include "cuda/emulator.hpp"
 
 #include <dlfcn.h>

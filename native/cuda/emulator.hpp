@@ -1,4 +1,5 @@
-// The emulated GPU (native/emulated), for tests: with REVMOE_CPU=emulated the kernels of a CPU's tensors run on it. Opened from beside the addon.
+// The emulated GPU (native/emulated), for tests: with REVMOE_CPU=emulated it runs the kernels of CPU tensors. It is
+// opened from the addon's folder.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -6,10 +7,10 @@ namespace revmoe {
 
 bool emulates();
 
-/** Runs a kernel on it. Throws what a GPU would have done wrong. */
+/** Runs a kernel on it. Throws for faults that a real GPU would have made. */
 void launch_emulated(const char* name, const void* args, size_t bytes, int64_t items);
 
-/** Where tensors lie, so that other addresses are faults. */
+/** The places of tensors; accesses to other addresses are faults. */
 void emulator_made(const void* data, size_t bytes);
 void emulator_freed(const void* data);
 

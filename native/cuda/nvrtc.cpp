@@ -1,4 +1,4 @@
-// The part of NVRTC's interface that is used (nvrtc.h of CUDA 12 and 13, which agree on it).
+// The part of NVRTC's interface that is used (nvrtc.h, which is the same here in CUDA 12 and 13).
 #include "cuda/nvrtc.hpp"
 
 #include <dlfcn.h>

@@ -1,5 +1,6 @@
-// Blocks of fibers, one block after the other. A fiber runs until it waits or is done; then the next. When all have run, whoever waits for
-// what all have reached goes on. The order of threads turns round each time, so that a result that depends on it shows.
+// Blocks of fibers, one block after the other. Each fiber runs until it waits or is done; then the next one runs. When
+// all have run, fibers continue whose barrier or shuffle all have reached. The order of threads is reversed each time,
+// so that a result that depends on it shows.
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -13,7 +14,7 @@
 Index threadIdx, blockIdx, gridDim;
 
 extern "C" {
-// Made by the linker where there is shared memory.
+// Defined by the linker if there is shared memory.
 extern char __start_block_shared[] __attribute__((weak, visibility("hidden")));
 extern char __stop_block_shared[] __attribute__((weak, visibility("hidden")));
 }
@@ -22,7 +23,7 @@ namespace revmoe::emulated {
 
 namespace {
 
-// Few, so that each does several items, as a GPU's do where there are many.
+// Few blocks, so that each does several items, as a GPU's blocks do if there are many items.
 constexpr int64_t kMostBlocks = 3;
 
 enum class State { ready, at_barrier, in_shuffle, done };
@@ -49,7 +50,7 @@ std::map<std::string, Run>& kernels() {
   return all;
 }
 
-// _longjmp costs a hundredth of swapcontext, which asks the system for the mask of signals.
+// _longjmp takes a hundredth of the time of swapcontext, which asks the system for the signal mask.
 void pause(State state) {
   Fiber& own = fibers[threadIdx.x];
   own.state = state;
@@ -82,7 +83,7 @@ int count(State state, int first = 0, int end = kThreads) {
       std::count_if(fibers + first, fibers + end, [=](const Fiber& each) { return each.state == state; }));
 }
 
-// Whether the threads of a warp go on that this one waits for in a shuffle.
+// If all threads that this one waits for in a shuffle have reached it, lets them continue; returns whether they do.
 bool shuffle(int thread) {
   if (fibers[thread].state != State::in_shuffle) return false;
   const unsigned lanes = fibers[thread].lanes;
@@ -147,7 +148,7 @@ uint64_t exchanged(uint64_t own, unsigned lanes, int mask) {
 
 void __syncthreads() { revmoe::emulated::pause(revmoe::emulated::State::at_barrier); }
 
-/** Runs a kernel; what a GPU would have done wrong, or null. The words stay until the next launch. */
+/** Runs a kernel; returns the fault that a real GPU would have made, or null. The text stays until the next launch. */
 extern "C" const char* revmoe_emulated_launch(const char* name, const void* args, size_t bytes, int64_t items) {
   using namespace revmoe::emulated;
   static std::mutex one_at_a_time;

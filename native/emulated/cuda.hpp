@@ -1,4 +1,4 @@
-// The words of CUDA that kernels use, and REVMOE_KERNEL as an entry in the emulator's list.
+// The parts of CUDA that kernels use, and REVMOE_KERNEL, which adds a kernel to the emulator's list.
 #pragma once
 #include <math.h>
 #include <string.h>
@@ -10,7 +10,7 @@ struct Index {
 };
 extern Index threadIdx, blockIdx, gridDim;
 
-/** The section tells what is a block's own. */
+/** The section marks data that belongs to a block. */
 #define __shared__ static __attribute__((section("block_shared")))
 
 void __syncthreads();
@@ -29,7 +29,7 @@ T __shfl_xor_sync(unsigned lanes, T own, int mask) {
   return own;
 }
 
-/** Of whole numbers: in any order the same. Not compared with other accesses. */
+/** Only for whole numbers, whose result is the same in any order. Not checked against other accesses. */
 template <class T>
 __attribute__((noinline, no_sanitize("thread"))) T atomicMax(T* at, T value) {
   static_assert(T(0.5) == T(0), "atomics of fractions have other bits each time");
@@ -42,7 +42,7 @@ __attribute__((noinline, no_sanitize("thread"))) T atomicMax(T* at, T value) {
 
 static_assert(revmoe::emulated::kThreads == revmoe::kernels::kThreads);
 
-// 4 KiB are what every driver takes for the arguments of a launch.
+// Every driver takes 4 KiB of arguments for a launch.
 #undef REVMOE_KERNEL
 #define REVMOE_KERNEL(name, function, Args)                                                \
   static const emulated::Listed listed_##name(#name, [](const void* args, int64_t items) { \

@@ -1,7 +1,7 @@
-// A GPU emulated on a CPU, to try the GPU's form of every kernel (native/kernels/kernel.h) where there is none: a block's 256 threads are
-// fibers of one thread, which take turns at barriers and shuffles (block.cpp). Every access to memory is looked at (memory.cpp). What a GPU
-// would do wrong in silence is a fault with words. Slow, for tests alone; its own shared object, which the addon opens for
-// REVMOE_CPU=emulated and setup/emulate.mjs builds.
+// A GPU emulated on a CPU, to test the GPU's form of every kernel (native/kernels/kernel.h) on machines without one: a
+// block's 256 threads are fibers of one thread, which take turns at barriers and shuffles (block.cpp). Every memory
+// access is checked (memory.cpp). What a GPU would do wrong in silence is a fault with a message. Slow, only for tests;
+// setup/emulate.mjs builds it as its own shared object, which the addon opens for REVMOE_CPU=emulated.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -12,15 +12,18 @@ constexpr int kThreads = 256;
 constexpr int kWarp = 32;
 
 using Run = void (*)(const void* args, int64_t items);
-/** A kernel enters the list of all. */
+/** Adds a kernel to the list. */
 struct Listed {
   Listed(const char* name, Run run);
 };
 
-/** Of a launch the first fault is kept. */
+/** Only the first fault of a launch is kept. */
 void fault(const char* what);
 
-/** What memory.cpp is told: of a launch, of each of its blocks, of an item that a thread begins, of a barrier that all threads have reached. */
+/**
+ * What memory.cpp is told: that a launch or a block begins, that a thread begins an item, that all threads have reached
+ * a barrier.
+ */
 void launch_begins();
 void block_begins();
 void item_begins(int64_t item);

@@ -1,8 +1,10 @@
-// Every access to memory of an emulated kernel, as the compiler's -fsanitize=thread,bounds report them to whoever has these names: to its own
-// library, or to this file. What is said of each byte within a launch: who wrote and who read it, and when. Faults are
-//   a race: two threads, one of which writes, with no barrier between them; items have none, for each may be another block's;
-//   an address outside of every tensor, or one that is no multiple of what lies there; an index outside of an array; shared memory that is
-//   read before the item wrote it.
+// Checks every memory access of an emulated kernel. The compiler's -fsanitize=thread,bounds reports accesses to
+// functions with fixed names: those of its own library, or those of this file. For each byte, this notes who wrote and
+// who read it within a launch, and when. Faults are
+//   a race: two threads, one of which writes, with no barrier between them; between items there is none, since each
+//   may be another block's;
+//   an address outside of every tensor, or one that is not a multiple of the value's size;
+//   an index outside of an array; shared memory that is read before the item wrote it.
 #include <dlfcn.h>
 
 #include <map>
@@ -14,7 +16,7 @@
 #include "emulated/cuda.hpp"
 
 extern "C" {
-// Of the linker: where this object begins and ends, and what is shared within a block.
+// Defined by the linker: where this object begins and ends, and what a block shares.
 extern char __ehdr_start __attribute__((visibility("hidden")));
 extern char _end __attribute__((visibility("hidden")));
 extern char __start_block_shared[] __attribute__((weak, visibility("hidden")));
@@ -25,11 +27,11 @@ namespace revmoe::emulated {
 namespace {
 
 constexpr uintptr_t kPage = 4096;
-constexpr size_t kMostPages = 2048;  // of notes that are kept from launch to launch, 80 KiB each
+constexpr size_t kMostPages = 2048;  // of notes that are kept between launches, 80 KiB each
 constexpr uint16_t kSeveral = 0xffff;
 constexpr uint32_t kSeveralItems = 0xffffffff;
 
-/** Of a byte. Times count the barriers and the beginnings of blocks. */
+/** Notes on one byte. Times count the barriers and the beginnings of blocks. */
 struct Notes {
   uint32_t written, read;
   uint32_t written_by, read_by;  // items
@@ -48,7 +50,7 @@ uintptr_t last_number = 0;
 Page* last_page = nullptr;
 
 std::mutex tensor_lock;
-std::map<uintptr_t, uintptr_t> tensors;  // first byte, and the one behind the last
+std::map<uintptr_t, uintptr_t> tensors;  // first byte, and the one after the last
 std::pair<uintptr_t, uintptr_t> last_tensor;
 
 Page& page_of(uintptr_t number) {
@@ -68,12 +70,12 @@ bool in_tensor(uintptr_t at, size_t bytes) {
   return at + bytes <= last_tensor.second;
 }
 
-/** Where in the source: a command that says so. */
+/** The place in the source: a command that prints it. */
 std::string place(const void* code) {
   Dl_info library;
   char offset[32];
   if (dladdr(code, &library) == 0) return "";
-  // The call lies before the address to return to.
+  // The call is before the return address.
   snprintf(offset, sizeof offset, " 0x%zx",
            reinterpret_cast<uintptr_t>(code) - 1 - reinterpret_cast<uintptr_t>(library.dli_fbase));
   return std::string(" (addr2line -Cifse ") + library.dli_fname + offset + ")";
@@ -85,7 +87,7 @@ void say(const char* what, bool writes, bool shared, const void* code) {
   fault(words.c_str());
 }
 
-/** What is wrong with an access; null where nothing is. Takes note of it. */
+/** Notes an access; returns what is wrong with it, or null. */
 const char* note(Notes& notes, bool writes, bool shared) {
   const auto own = static_cast<uint16_t>(threadIdx.x);
   const uint32_t item = items[own];
@@ -150,7 +152,7 @@ using revmoe::emulated::access;
 
 extern "C" {
 
-/** Told by the addon's allocator. */
+/** Called by the addon's allocator. */
 void revmoe_emulated_made(const void* data, size_t bytes) {
   const std::lock_guard<std::mutex> hold(revmoe::emulated::tensor_lock);
   const auto first = reinterpret_cast<uintptr_t>(data);
@@ -162,7 +164,7 @@ void revmoe_emulated_freed(const void* data) {
   revmoe::emulated::tensors.erase(reinterpret_cast<uintptr_t>(data));
 }
 
-// The compiler's names: those of gcc's and clang's runtime libraries.
+// The compiler's names: those of the runtime libraries of gcc and clang.
 #define REVMOE_ACCESS(bytes)                                                                                    \
   void __tsan_read##bytes(void* at) { access(at, bytes, false, true, __builtin_return_address(0)); }            \
   void __tsan_write##bytes(void* at) { access(at, bytes, true, true, __builtin_return_address(0)); }            \

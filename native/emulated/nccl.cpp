@@ -1,7 +1,8 @@
-// A stand-in for libnccl.so.2, for tests: it moves main memory between processes of one machine, over sockets. As strict as NCCL is: a communicator
-// does its groups strictly in order, each as a unit; a send waits until the other rank is at the receive for it, and nothing has a tag, so ranks
-// whose groups come in another order wait for ever. What is asked with another size than is sent, or of a rank that is gone, is an error.
-// Beside NCCL's functions it has two in place of a stream's events: revmoe_emulated_mark and revmoe_emulated_reached.
+// A stand-in for libnccl.so.2, for tests: it moves main memory between processes of one machine, over sockets. It is as
+// strict as NCCL: a communicator runs its groups in order, each as a unit; a send waits until the other rank is at the
+// matching receive; there are no tags, so ranks whose groups have different orders wait for ever. A size that differs
+// from the sent one, or a rank that is gone, is an error. In addition to NCCL's functions it has two that replace a
+// stream's events: revmoe_emulated_mark and revmoe_emulated_reached.
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@
 namespace {
 
 constexpr int kSuccess = 0, kInternal = 3, kInvalidUsage = 5, kRemote = 6, kInProgress = 7;
-constexpr int kTries = 6000;  // of 10 ms, for ranks that meet
+constexpr int kTries = 6000;  // of 10 ms, while ranks meet
 
 struct UniqueId {
   char bytes[128];
@@ -52,13 +53,13 @@ bool read_all(int fd, void* data, size_t bytes) {
 sockaddr_un address_of(const UniqueId& id, int rank) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  // The first byte stays zero: a name that is no file, and goes with its process.
+  // The first byte stays zero: such a name is not a file, and disappears with its process.
   std::snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "revmoe-nccl-%.32s-%d", id.bytes, rank);
   return address;
 }
 
 struct Communicator {
-  // By rank: over one this rank sends and hears that the other is ready, over the other the opposite.
+  // By rank: through `out` this rank sends, and hears that the other is ready; through `in` it is the other way around.
   std::vector<int> out, in;
   std::mutex lock;
   std::condition_variable changed;
@@ -66,7 +67,7 @@ struct Communicator {
   long asked = 0;
   std::atomic<long> done{0};
   std::atomic<int> failure{kSuccess};
-  // The next question finds the call that began last still in progress, as it may be on a GPU.
+  // The next question finds the call that began last still in progress, which is possible on a GPU, too.
   std::atomic<bool> lingers{true};
   bool ends = false;
   std::thread worker;
@@ -87,7 +88,7 @@ struct Communicator {
     }
   }
 
-  // All at the same time, but for those of one direction with one rank.
+  // All at the same time, except those with the same direction and rank.
   void do_unit(const Unit& unit) {
     std::map<std::pair<int, bool>, std::vector<const Operation*>> lines;
     for (const Operation& each : unit) lines[{each.peer, each.sends}].push_back(&each);
@@ -112,7 +113,7 @@ struct Communicator {
       hold.unlock();
       if (failure == kSuccess) do_unit(unit);
       hold.lock();
-      // What has failed is never reached.
+      // A unit that failed is never reached.
       if (failure == kSuccess) done++;
     }
   }
@@ -153,7 +154,7 @@ struct Communicator {
     return true;
   }
 
-  // With `aborts`, what has not been done is not done any more.
+  // With `aborts`, waiting work is not done any more.
   void close_all(bool aborts) {
     if (aborts) {
       fail(kInternal);

@@ -1,10 +1,11 @@
-// What the experts of a layer compute between their two products, by name. `both` holds the rows of the first: of gate and up, side by side
-// as halves or column by column in turn; or of up alone. The result is multiplied by the gate of its row.
+// What the experts of a layer compute between their two products, by name. `both` has the rows of the first product:
+// gate and up, as halves side by side or in alternating columns; or only up. The result is multiplied by the gate of
+// its row.
 //   silu             silu(gate) up
 //   gelu_tanh        gelu(gate) up, by its tanh form
 //   clamped_swiglu   g sigmoid(alpha g) (u + 1)  with g = min(gate, limit), u = up within -limit and limit
 //   relu_squared     relu(up)^2, without a gate
-// By the kernels of native/kernels/expert_activation.h, or by ATen's operators where these cannot be used.
+// By the kernels of native/kernels/expert_activation.h, or by ATen's operators if these cannot be used.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -45,7 +46,7 @@ class Activation {
   bool interleaved() const { return interleaved_; }
   double limit() const { return limit_; }
   double alpha() const { return alpha_; }
-  /** Columns of `both` for each of the inner product. */
+  /** Number of columns of `both` for each column of the inner product. */
   int64_t columns() const { return row_->gated ? 2 : 1; }
 
   /** The inner product times the gates. */
@@ -58,7 +59,8 @@ class Activation {
   }
 
   /**
-   * `d_inner`, the gradient of what `forward` returned, becomes what it returned, and `both` the gradient of both. Returns that of the gates.
+   * `d_inner`, the gradient of the result of `forward`, becomes that result, and `both` becomes its own gradient.
+   * Returns the gradient of the gates.
    */
   at::Tensor back(const Rows& rows, at::Tensor both, at::Tensor d_inner, const at::Tensor& gates_TA) const {
     if (!rows.fused) return reference_back(rows, both, d_inner, gates_TA);

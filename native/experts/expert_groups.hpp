@@ -1,4 +1,5 @@
-// The rows of a layer's experts, sorted by expert: which rows a product takes, which experts are worked on at a time, and products of the rows of one.
+// The rows of a layer's experts, sorted by expert: which rows a product takes, which experts are computed at the same
+// time, and products of one expert's rows.
 #pragma once
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -13,19 +14,21 @@
 
 #include "core/table.hpp"
 
-/** Whether cuBLAS of this libtorch adds products of half as many bits to float32 sums by itself. */
+/** Whether cuBLAS of this libtorch can add products of 16-bit factors directly to float32 sums. */
 #define REVMOE_WIDE_SUMS (REVMOE_TORCH >= 208)
 
 namespace revmoe {
 
-// With this many rows a product by itself keeps all threads busy.
+// With at least this many rows, a single product keeps all threads busy.
 constexpr int64_t kManyRows = 512;
 
-// oneDNN, which multiplies bfloat16 on a CPU, writes code for each number of rows it meets, in the time of several products. So products
-// take a few rows of their neighbours with them, sixteen numbers to a doubling: a sixteenth more work at most.
+// oneDNN, which multiplies bfloat16 on a CPU, compiles code for each new number of rows, which takes the time of
+// several products. So products include a few rows of their neighbours, to get only sixteen numbers to a doubling: at
+// most a sixteenth more work.
 inline int64_t steady_rows(int64_t rows) { return round_up_sixteenth<int64_t>(rows, 16); }
 
-// The rows of an expert, and the span of rows that its products take: these and a few of the groups after it, or before it at the end.
+// The rows of an expert, and the span of rows that its products take: these and a few of the groups after it; at the
+// end, of those before it.
 struct Group {
   size_t expert;
   int64_t first;
@@ -37,7 +40,7 @@ struct Group {
   at::Tensor span(const at::Tensor& all) const { return all.narrow(0, span_first, span_rows); }
   at::Tensor in_span(const at::Tensor& span) const { return span.narrow(0, first - span_first, rows); }
 
-  // The span with zeros in place of the others' rows.
+  // The span with zeros instead of the other groups' rows.
   at::Tensor alone(const at::Tensor& all) const {
     if (span_rows == rows) return of(all);
     at::Tensor padded = at::zeros({span_rows, all.size(1)}, all.options());
@@ -46,7 +49,7 @@ struct Group {
   }
 };
 
-// The groups of rows like those of x.
+// The groups of rows in a tensor like x.
 inline std::vector<Group> groups_of(const at::Tensor& x, at::IntArrayRef rows) {
   const bool steady = x.is_cpu() && x.element_size() == 2;
   const int64_t all = std::accumulate(rows.begin(), rows.end(), int64_t{0});
@@ -67,7 +70,8 @@ struct OneBlasThread {
   ~OneBlasThread() { set_blas_threads(at::get_num_threads()); }
 };
 
-// at::parallel_for is compiled where it is called, so it would need libtorch's own OpenMP here; this one was compiled with it.
+// at::parallel_for is compiled in its caller, so it would need libtorch's own OpenMP here; TensorIterator was compiled
+// with it.
 inline void on_all_threads(const std::function<void()>& work) {
   at::Tensor one_each = at::empty({at::get_num_threads()}, at::kByte);
   at::TensorIterator::nullary_op(one_each).for_each([&](char**, const int64_t*, int64_t) { work(); }, /*grain_size=*/1);
@@ -75,19 +79,19 @@ inline void on_all_threads(const std::function<void()>& work) {
 
 inline bool is_small(const Group& group) { return group.rows < kManyRows; }
 
-// Whether a product into a given tensor takes nothing beside it.
+// Whether a product into a given tensor needs no workspace.
 inline bool without_workspace(const at::Tensor& tensor) {
   return tensor.is_cpu() && (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble);
 }
 
-// How many groups are worked on at a time: one for each thread where `together` and enough of them are small.
+// How many groups are computed at the same time: one for each thread if `together` and if enough of them are small.
 inline size_t places_for(const std::vector<Group>& groups, bool together) {
   const auto threads = static_cast<size_t>(at::get_num_threads());
   const auto small = static_cast<size_t>(std::count_if(groups.begin(), groups.end(), is_small));
   return together && small >= threads ? threads : 1;
 }
 
-// Calls `work` for every group and a place that is its own meanwhile; large groups come first, each alone.
+// Calls `work` for every group, with a place that no other group has at that time; large groups come first, each alone.
 inline void for_each(const std::vector<Group>& groups, size_t places,
                      const std::function<void(const Group&, size_t)>& work) {
   if (places == 1) {
@@ -118,7 +122,8 @@ inline void multiply(const at::Tensor& into, const at::Tensor& a, const at::Tens
   at::mm_out(out, a, b);
 }
 
-// A group's rows of a b. What it writes over of later groups is theirs to write, so groups come in order.
+// Writes a group's rows of a b. It may write over rows of later groups, which are written later, because groups come in
+// order.
 inline void multiply_rows(const Group& group, const at::Tensor& into, const at::Tensor& a, const at::Tensor& b) {
   if (group.span_first == group.first) {
     multiply(group.span(into), group.span(a), b);

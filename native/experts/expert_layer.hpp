@@ -1,4 +1,4 @@
-// A layer of experts: its products with weights and biases of any dtype, and gradients of these.
+// A layer of experts: its products with weights and biases of any dtype, and the gradients of these.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -11,7 +11,7 @@
 
 namespace revmoe {
 
-// Weights in the dtype of the products. Those of another dtype are copied, each place's over the one before.
+// Weights in the dtype of the products. Those of another dtype are copied; each place has one copy at a time.
 class Casts {
  public:
   Casts(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, size_t places) {
@@ -34,7 +34,8 @@ class Casts {
   at::Tensor copies_;
 };
 
-// The groups of a layer, and its weights as products need them, for one way forward or back. Rows are like those of x.
+// The groups of a layer, and its weights in the form for products, for one forward or backward pass. Rows are like
+// those of x.
 struct Layer {
   const Rows& rows;
   Grouped grouped;
@@ -42,7 +43,8 @@ struct Layer {
   Layer(const at::Tensor& x, at::TensorList gate_up, at::TensorList down, const Rows& rows)
       : rows(rows), grouped(x, rows), x_(x), gate_up_(gate_up), down_(down) {}
 
-  // Each group times its weight, or times the transposed one. Where products go one by one, in `spare`, if there is one.
+  // Each group times its weight, or times the transposed weight. If products are computed one by one, the result is
+  // `spare`, if given.
   at::Tensor products(const at::Tensor& x, at::TensorList weights, bool transposed, const at::Tensor& spare) const {
     if (grouped.takes(x, weights)) return grouped.products(x, weights, transposed);
     const std::vector<Group> groups = this->groups();
@@ -65,18 +67,18 @@ struct Layer {
   mutable c10::optional<Casts> casts_;
 };
 
-// Biases of the first products, or of the second; none where there are none.
+// Biases of the first products, or of the second; none if there are none.
 inline at::TensorList half_of(at::TensorList biases, bool second) {
   const size_t experts = biases.size() / 2;
   return biases.slice(second ? experts : 0, experts);
 }
 
-// The gradient of a weight or a bias: added to a buffer, if there is one, or written over what is in it.
+// The gradient of a weight or a bias: added to a buffer, if there is one; if `fresh`, it overwrites what is in it.
 struct Gradient {
   at::Tensor buffer;
   bool fresh;
 
-  // Adds dy' x of a group. Zeros for the others' rows in the narrower factor leave out what the wider holds there.
+  // Adds dy' x of a group. Zeros for other groups' rows in the narrower factor cancel these rows in the wider one.
   void add(const Group& group, const at::Tensor& all_dy, const at::Tensor& all_x) const {
     if (!buffer.defined()) return;
     const bool narrow_dy = all_dy.size(1) < all_x.size(1);
@@ -98,13 +100,13 @@ struct Gradient {
     }
   }
 
-  // Of a bias: adds the sum of a group's rows.
+  // For a bias: adds the sum of a group's rows.
   void add_rows(const at::Tensor& rows) const {
     if (buffer.defined()) take(at::sum(rows, {0}));
   }
 
  private:
-  // On a CPU, ATen would convert the addend to a tensor of its own first.
+  // On a CPU, ATen would first convert the addend to a new tensor.
   void take(const at::Tensor& addend) const {
     at::Tensor sum = buffer;
     if (sum.is_cpu() && sum.scalar_type() == at::kFloat && addend.scalar_type() == at::kBFloat16 &&

@@ -1,4 +1,5 @@
-// Tokens and the rows of their experts, by the kernels of native/kernels/expert_rows.h, or by ATen's operators where these cannot be used.
+// Tokens and the rows of their experts, by the kernels of native/kernels/expert_rows.h, or by ATen's operators if these
+// cannot be used.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -10,7 +11,7 @@
 
 namespace revmoe {
 
-// Where the rows of each token are, how many each expert has, and whether kernels go through them.
+// Where the rows of each token are, how many rows each expert has, and whether kernels process them.
 class Rows {
  public:
   Rows(at::Tensor places_TA, at::Tensor counts, c10::optional<at::Tensor> known, bool fused)
@@ -18,19 +19,19 @@ class Rows {
 
   const at::Tensor places_TA;
   const at::Tensor counts;
-  // The same in main memory, where they are known there.
+  // The counts in main memory, if they are known there.
   const c10::optional<at::Tensor> known;
   const bool fused;
 
   int64_t all() const { return places_TA.numel(); }
 
-  // How many each expert has. On a GPU, this waits for it where they are not known.
+  // Number of rows of each expert. If the counts are not known, this waits for the GPU.
   at::IntArrayRef by_expert() const {
     if (!host_.defined()) host_ = known.value_or(counts).to(at::kCPU, at::kLong).contiguous();
     return {static_cast<const int64_t*>(host_.data_ptr()), static_cast<size_t>(host_.numel())};
   }
 
-  // Each row a copy of its token's, in `rows`.
+  // Copies each row from its token, into `rows`.
   void gather(const at::Tensor& x_TD, const at::Tensor& rows) const {
     if (fused) {
       launch(of_type(x_TD, kernels::gather_rows_float, kernels::gather_rows_bfloat16), args(x_TD, rows), x_TD.size(0),
@@ -52,14 +53,14 @@ class Rows {
     return y_TD;
   }
 
-  // Of each choice's number, as a column in the order of rows and in the type of x.
+  // The number of each choice as a column, in the order of rows and in the type of x.
   at::Tensor column(const at::Tensor& of_choices, const at::Tensor& x) const {
     at::Tensor by_row = at::empty({all()}, of_choices.options());
     by_row.index_copy_(0, places_TA.reshape({-1}), of_choices.reshape({-1}));
     return by_row.to(x.scalar_type()).unsqueeze_(1);
   }
 
-  // From a number for each row those of the choices.
+  // The numbers of choices, from a number for each row.
   at::Tensor of_choices(const at::Tensor& by_row) const {
     return by_row.index_select(0, places_TA.reshape({-1})).view(places_TA.sizes());
   }

@@ -1,16 +1,21 @@
-// revmoe::grouped_experts, the experts of a layer: y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices a, each of an expert with We, be, Vd and
-// bd of its own, where act is a row of expert_activation.hpp, the weights of gate and up are stacked, and biases may be missing.
-// Rows sorted by expert exist only inside: a graph keeps x and the first products, and the way back gathers rows again. The gates go into the second
-// products' input, so that their gradients are sums over its narrower rows, and what the second products make need not be kept.
-// The backward pass adds gradients of weights in place to those that are there, or writes over them where `written` says that nothing was put
-// there yet; and it writes over what it kept. An expert often gets too few rows for more than one thread to pay, so experts with few go to one
-// thread each, where there are enough. Neither bits nor memory depend on the order: on a CPU, products of float32 and float64 take no workspace, and all else waits its turn.
-// Weights of another dtype than x are copied to it one at a time for each product, so that a layer of them never exists.
-// On CUDA, where every product costs as much as many of these take, products of bfloat16 whose weights lie side by side go through libtorch's
-// grouped kernel, all experts at once; nothing waits for the GPU then on the way forward, nor on the way back where `known` has the counts.
-// With `kept`, four tensors of rows, no gradients of weights are made: they keep what these are made of, rows of x, the gradient of the first products, the second products'
-// input, and dy. revmoe::expert_gradients_ makes the gradients of some experts
-// of them, in the same way as the whole backward pass does, and so with the same bits.
+// revmoe::grouped_experts, the experts of a layer: y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices
+// a. Each expert has its own We, be, Vd and bd; act is a row of expert_activation.hpp, weights of gate and up are
+// stacked, and biases may be missing. Rows sorted by expert exist only inside: a graph keeps x and the first products,
+// and the backward pass gathers rows again. Gates multiply the input of the second products. So gradients of gates are
+// sums over its narrower rows, and the second products' results need not be kept.
+//
+// The backward pass adds gradients of weights in place to existing ones, or overwrites them if `written` says that
+// nothing was put there yet; it also overwrites what it kept. An expert often has too few rows for several threads, so
+// experts with few rows get one thread each, if there are enough of them. Neither bits nor memory depend on the order:
+// on a CPU, products of float32 and float64 need no workspace, and all other products run one after the other. Weights
+// with another dtype than x are copied to it one at a time for each product, so a layer of copies never exists.
+//
+// On CUDA a single product costs as much as many of these need together. So bfloat16 products whose weights lie side by
+// side go through libtorch's grouped kernel, all experts at once. Then nothing waits for the GPU in the forward pass,
+// nor in the backward pass if `known` has the counts. With `kept`, four tensors of rows, no gradients of weights are
+// made. These tensors keep their factors: rows of x, the gradient of the first products, the second products' input,
+// and dy. From them revmoe::expert_gradients_ makes the gradients of some experts in the same way as the whole backward
+// pass, so with the same bits.
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -26,7 +31,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// What is no input with a gradient.
+// All arguments that are not inputs with a gradient.
 struct Plan {
   Rows rows;
   Activation activation;
@@ -34,9 +39,9 @@ struct Plan {
   c10::optional<at::Tensor> written;
 
   bool keeps() const { return !kept.empty(); }
-  // What keeps rows of this kind; undefined where nothing does.
+  // The tensor that keeps rows of this kind; undefined if there is none.
   at::Tensor keeper(size_t index) const { return keeps() ? kept[index] : at::Tensor(); }
-  // The same rows where they are kept.
+  // The same rows, in the tensor that keeps them.
   at::Tensor keep(size_t index, const at::Tensor& made) const {
     return !keeps() || made.is_same(kept[index]) ? made : kept[index].copy_(made);
   }
@@ -54,7 +59,7 @@ Made value_of(const at::Tensor& x_TD, const at::Tensor& gates_TA, at::TensorList
   at::Tensor rows_RD = plan.keeps() ? plan.kept[0] : at::empty({rows.all(), x_TD.size(1)}, x_TD.options());
   rows.gather(x_TD, rows_RD);
   const at::Tensor both_RG = plan.keep(1, layer.products(rows_RD, gate_up, /*transposed=*/true, plan.keeper(1)));
-  // The second products come into its place.
+  // The second products are written to this place.
   if (plan.keeps() || layer.grouped.takes(both_RG, down)) rows_RD.reset();
   if (!biases.empty()) {
     for (const Group& group : layer.groups()) group.of(both_RG).add_(biases[group.expert].to(x_TD.scalar_type()));
@@ -70,7 +75,7 @@ Made value_of(const at::Tensor& x_TD, const at::Tensor& gates_TA, at::TensorList
   return {both_RG, rows.sums(y_RD)};
 }
 
-// Zeros for experts without rows, whose gradients nothing else writes.
+// Writes zeros for experts without rows, because nothing else writes their gradients.
 void clear_without_rows(c10::ArrayRef<Gradient> sums, const Rows& rows) {
   const at::IntArrayRef counts = rows.by_expert();
   for (size_t i = 0; i < sums.size(); i++) {
@@ -79,7 +84,7 @@ void clear_without_rows(c10::ArrayRef<Gradient> sums, const Rows& rows) {
   }
 }
 
-// dy_e' x_e of every expert, to its gradient.
+// Adds dy_e' x_e of every expert to its gradient.
 void add_products(const Grouped& grouped, const Rows& rows, c10::ArrayRef<Gradient> sums, const at::Tensor& dy,
                   const at::Tensor& x) {
   std::vector<at::Tensor> buffers;
@@ -167,12 +172,13 @@ struct GroupedExperts : torch::autograd::Function<GroupedExperts> {
     return made;
   }
 
-  // Where the gradients of weights and biases go, those that are made here also in `made`. An expert without rows gets none, or zeros.
+  // Where the gradients of weights and biases go; those that are created here are also in `made`. An expert without
+  // rows gets none, or zeros.
   static std::vector<Gradient> sums_of(AutogradContext* context, const Plan& plan, at::TensorList weights,
                                        variable_list& made) {
     std::vector<Gradient> sums(weights.size());
     const auto experts = static_cast<size_t>(plan.rows.counts.numel());
-    // Biases are small: where rows are kept, only those of weights wait.
+    // Biases are small: if rows are kept, only gradients of weights are made later.
     const size_t first = plan.keeps() ? 2 * experts : 0;
     auto* const written = plan.written.has_value() ? static_cast<uint8_t*>(plan.written->data_ptr()) : nullptr;
     for (size_t i = first; i < weights.size(); i++) {
@@ -232,7 +238,7 @@ at::Tensor grouped_experts(const at::Tensor& x, const at::Tensor& gates, const a
   return GroupedExperts::apply(dense, dense_gates, gate_up, down, biases, plan);
 }
 
-// The row of every choice, of rows sorted by expert and then by token, and how many each expert has.
+// The row of every choice when rows are sorted by expert and then by token, and the number of rows of each expert.
 std::tuple<at::Tensor, at::Tensor> expert_places(const at::Tensor& experts_of, int64_t experts) {
   check_dense(experts_of, at::kLong, experts_of.device());
   const int64_t choices = experts_of.numel();
@@ -247,7 +253,7 @@ std::tuple<at::Tensor, at::Tensor> expert_places(const at::Tensor& experts_of, i
   return {places, counts};
 }
 
-// Those of all experts, of which only some have a sum.
+// Gradients of all experts, of which only some have a buffer.
 std::vector<Gradient> some_of(at::TensorList sums, size_t experts, int64_t first, bool add) {
   TORCH_CHECK(!sums.empty() && first >= 0 && first + sums.size() <= experts, "there are ", experts, " experts");
   std::vector<Gradient> all(experts);
@@ -255,7 +261,7 @@ std::vector<Gradient> some_of(at::TensorList sums, size_t experts, int64_t first
   return all;
 }
 
-// sums[i] = or += dy_e' x_e with e = first + i, of rows sorted by all experts.
+// sums[i] = or += dy_e' x_e with e = first + i; the rows are those of all experts, sorted.
 void expert_gradients_(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& counts,
                        const c10::optional<at::Tensor>& known, int64_t first, bool add, bool fused) {
   const Rows rows({}, counts, known, fused);

@@ -1,5 +1,6 @@
-// Products of all experts of a layer in one kernel of libtorch's, for rows in bfloat16 on CUDA, where a product by itself costs as much as many of
-// these take: x sorted by expert, weights that lie side by side, which of another type are copied together. Where it cannot be done, nothing is done and the caller hears of it.
+// Products of all experts of a layer in one kernel of libtorch's, for bfloat16 rows on CUDA, where a single product
+// costs as much as many of these need together. x is sorted by expert; weights lie side by side, and those of another
+// type are copied together. If this is not possible, nothing is done and the caller is told.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -15,7 +16,7 @@
 
 namespace revmoe {
 
-// The matrices as one tensor where they lie side by side, as those of a stack do; else undefined.
+// The matrices as one tensor if they lie side by side, as in a stack; else undefined.
 inline at::Tensor stack_of(at::TensorList weights) {
   if (weights.empty() || !weights[0].defined()) return {};
   const at::Tensor first = weights[0].detach();
@@ -31,7 +32,7 @@ inline at::Tensor stack_of(at::TensorList weights) {
                           {first.numel(), first.size(1), 1});
 }
 
-// sums_e = or += made_e of each expert that has rows; without rows, = or += 0.
+// sums_e = or += made_e for each expert with rows; for one without, = or += 0.
 inline void take_products(const at::Tensor& sums, const at::Tensor& made, const at::Tensor& counts, bool add) {
   const c10::Device device = sums.device();
   check_dense(sums, at::kFloat, device);
@@ -46,10 +47,10 @@ inline void take_products(const at::Tensor& sums, const at::Tensor& made, const 
   launch(kernels::add_product_bfloat16, args, sums.size(0) * kernels::chunks_of(elements), device);
 }
 
-// Elements of gradients of weights that the grouped kernel makes at a time, in the type of the factors.
+// Number of elements of weights' gradients that the grouped kernel makes at a time, in the type of the factors.
 constexpr int64_t kGroupedElements = int64_t{1} << 26;
 
-// Products of all experts in one kernel: for rows in bfloat16 on CUDA.
+// Products of all experts in one kernel, for bfloat16 rows on CUDA.
 class Grouped {
  public:
   Grouped(const at::Tensor& x, const Rows& rows) : rows_(rows) {
@@ -58,7 +59,7 @@ class Grouped {
 #endif
   }
 
-  // Whether products of x with the weights can be made so.
+  // Whether products of x with the weights can be made in one kernel.
   bool takes(const at::Tensor& x, at::TensorList weights) const {
     if (!fits(x)) return false;
     const at::Tensor stack = stack_of(weights);
@@ -71,7 +72,7 @@ class Grouped {
     return product(x, transposed ? stack.transpose(1, 2) : stack, ends_);
   }
 
-  // sums_e = or += dy_e' x_e of the experts from `first` on; false where these cannot be made so.
+  // sums_e = or += dy_e' x_e for the experts e from `first` on; false if they cannot be made in one kernel.
   bool add_gradients(at::TensorList sums, const at::Tensor& dy, const at::Tensor& x, int64_t first, bool add) const {
     if (!fits(x) || !fits(dy)) return false;
     const at::Tensor stack = stack_of(sums);
@@ -97,13 +98,13 @@ class Grouped {
   }
 
  private:
-  // What the kernel reads begins at multiples of 16 bytes.
+  // The kernel needs rows that begin at multiples of 16 bytes.
   static bool aligned(const at::Tensor& stack) { return stack.size(1) % 8 == 0 && stack.size(2) % 8 == 0; }
   bool fits(const at::Tensor& x) const {
     return ends_.defined() && x.stride(1) == 1 && x.stride(0) % 8 == 0 && x.size(1) % 8 == 0;
   }
 
-  // What the kernel of products leaves for an expert without rows is not looked at.
+  // Ignores what the products' kernel leaves for an expert without rows.
   void take(at::Tensor sums, const at::Tensor& made, const at::Tensor& counts, bool add) const {
     if (rows_.fused && sums.scalar_type() == at::kFloat) return take_products(sums, made, counts, add);
     const at::IntArrayRef known = rows_.by_expert();

@@ -1,6 +1,7 @@
-// What c10d's headers must know of Gloo, of which they hold nothing but pointers. Gloo itself is in libtorch, and its headers are in no wheel
-// and in a package of their own in Debian: these stand in for them, for every libtorch alike. No function here is defined or called by us.
-// The other files of this folder have the names that are asked for. That the group computes right is tried when it is opened.
+// What c10d's headers must know of Gloo; they have only pointers to it. Gloo itself is in libtorch, but its headers are
+// in no wheel and in a separate package in Debian: this folder stands in for them, for every libtorch. We define and
+// call none of these functions. The other files of this folder have the names that are included. That the group
+// computes correctly is tested when it is opened.
 #pragma once
 #include <chrono>
 #include <string>

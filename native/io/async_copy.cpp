@@ -1,5 +1,5 @@
-// Copies between main memory and a GPU on streams of their own, one for each direction, so that they go on while it computes. Without CUDA's
-// headers: through libtorch's interface to any device that has streams.
+// Copies between main memory and a GPU, with one stream for each direction, so that they run while the GPU computes.
+// Needs no CUDA headers: uses libtorch's interface to any device with streams.
 #include "io/async_copy.hpp"
 
 #include <c10/core/StreamGuard.h>
@@ -12,7 +12,7 @@
 namespace revmoe {
 namespace {
 
-// What `after` is asked from now on waits for what `before` was asked so far.
+// Work queued on `after` from now on waits for the work queued on `before` so far.
 void order(const c10::Stream& before, const c10::Stream& after) { event_of(before).block(after); }
 
 }  // namespace
@@ -48,7 +48,7 @@ void copy_async(at::Tensor to, const at::Tensor& from) {
   order(computing_stream(there.device()), copies);
   const c10::StreamGuard guard(copies);
   to.copy_(from, /*non_blocking=*/true);
-  // Whoever reads a copy waits for it first; what is copied out may be freed at once.
+  // A reader of a copy to the GPU waits for it first; the source of a copy from the GPU may be freed at once.
   if (out) there.record_stream(copies);
 }
 

@@ -1,7 +1,7 @@
-// Mapped files that become shorter, or cannot be read, while they are used. The system's answer to touching such a page is
-// SIGBUS, which ends the process. Here, for a page of one of our mappings, zeros take its place and the mapping is marked;
-// the operator ends, and `check_files` throws before anybody takes its result for good. Any other SIGBUS goes where it went.
-// The handler only reads a list that never shrinks: whatever it touches is safe inside a signal, on any thread.
+// Mapped files that become shorter, or cannot be read, while they are used. The system's answer to touching such a page
+// is SIGBUS, which ends the process. For a page of our mappings, this handler puts zeros in its place and marks the
+// mapping. The operator ends, and `check_files` throws before anybody trusts its result. Any other SIGBUS goes to the
+// handler before ours. The handler only reads a list that never shrinks, so it is safe inside a signal, on any thread.
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,7 +17,7 @@ std::atomic<int> cut_files{0};
 
 namespace {
 
-// An entry is taken while `start` is set. One that is free but cut waits for its error to be thrown.
+// An entry is in use while `start` is set. One without `start` that is cut stays until its error was thrown.
 struct Watched {
   std::atomic<char*> start{nullptr};
   std::atomic<size_t> length{0};
@@ -42,7 +42,8 @@ bool replace_by_zeros(char* address) {
     char* const end = start + each->length;
     if (!start || address < start || address >= end) continue;
     char* const page = address - reinterpret_cast<uintptr_t>(address) % page_size;
-    // All that follows: of a file that was cut it is gone too, one fault is enough, and nothing of this mapping is used.
+    // Replaces all that follows: in a cut file it is gone too, one fault is enough, and nothing of this mapping will be
+    // used.
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
     if (mmap(page, end - page, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) return false;
     if (!each->cut.exchange(true)) cut_files++;
@@ -53,14 +54,14 @@ bool replace_by_zeros(char* address) {
 
 void on_bus_error(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
-  const bool sent = info->si_code <= 0;  // by a process: there is no address
+  const bool sent = info->si_code <= 0;  // sent by a process: there is no address
   if (!sent && replace_by_zeros(static_cast<char*>(info->si_addr))) {
     errno = saved;
     return;
   }
   if (before.sa_flags & SA_SIGINFO) return before.sa_sigaction(signal, info, context);
   if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) return before.sa_handler(signal);
-  // The same again, without us.
+  // Lets the fault happen again without our handler.
   sigaction(SIGBUS, &before, nullptr);
   if (sent) raise(signal);
 }
@@ -109,7 +110,7 @@ void throw_cut_file(Napi::Env env) {
         Napi::Error::New(env, each->path + ": was cut short, or could not be read, while it was mapped");
     error.Set("code", Napi::String::New(env, "FILE_CUT_SHORT"));
     error.Set("path", Napi::String::New(env, each->path));
-    // Thrown at every turn while the mapping lives, and once where it has gone.
+    // Thrown each time while the mapping lives, and once after it is gone.
     each->told = true;
     if (!each->start) each->forget();
     throw error;

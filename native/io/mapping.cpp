@@ -1,6 +1,7 @@
-// Files mapped for writing, whose pages come and go while a step computes. A mapping is a uint8 tensor: what is written to
-// it reaches the file. JavaScript owns the file's descriptor. Two threads move pages, one reads ahead, the other writes back
-// and lets go, each in the order it is asked; JavaScript only waits for them. A job holds its mapping until it is done.
+// Files mapped for writing, whose pages come and go while a step computes. A mapping is a uint8 tensor: what is written
+// to it reaches the file. JavaScript owns the file's descriptor. Two threads move pages: one reads ahead, the other
+// writes back and drops pages, each in the order of requests; JavaScript only waits for them. A job holds its mapping
+// until it is done.
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -29,7 +30,7 @@ constexpr size_t kPiece = size_t{4} << 20;
 constexpr size_t kAhead = size_t{64} << 20;
 
 at::Tensor map_shared(int file, size_t length, bool allocate, const std::string& path) {
-  // A file that has its place on the disk cannot meet a full one later, where the only answer left is a signal.
+  // A file whose place on the disk is reserved cannot meet a full disk later, when only a signal could report it.
   if (allocate) {
     const int refused = posix_fallocate(file, 0, static_cast<off_t>(length));
     if (refused) throw std::runtime_error(std::string("no room on the disk: ") + std::strerror(refused));
@@ -55,12 +56,12 @@ void read_pages(char* start, size_t length) {
     char* piece = start + done;
     const size_t bytes = std::min(kPiece, length - done);
     if (madvise(piece, bytes, MADV_POPULATE_READ) == 0) continue;
-    // Before Linux 5.14: a byte of every page.
+    // Before Linux 5.14: touches a byte of every page.
     for (size_t at = 0; at < bytes; at += kPage) static_cast<void>(*static_cast<volatile char*>(piece + at));
   }
 }
 
-// Lives until the process ends: a thread that is still at work then must find its queue.
+// Lives until the process ends, because a thread that still works then needs its queue.
 class Worker {
  public:
   Worker() {
@@ -134,7 +135,7 @@ void init_mapping(Napi::Env env, Napi::Object exports) {
     const at::Tensor mapping = tensor_at(info, 0);
     const int file = info[1].As<Napi::Number>().Int32Value();
     return Napi::Number::New(info.Env(), worker(false).add([mapping, file] {
-      // A page that a mapping shows stays in memory; what is not yet written stays as well.
+      // posix_fadvise keeps pages that are mapped, and pages not yet written; so the mapping lets go of them first.
       madvise(mapping.data_ptr(), mapping.nbytes(), MADV_DONTNEED);
       posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
     }));

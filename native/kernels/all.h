@@ -1,4 +1,4 @@
-// Every kernel, for whoever compiles them all.
+// Every kernel, for code that compiles them all.
 #pragma once
 #include "rows.h"
 #include "streams.h"

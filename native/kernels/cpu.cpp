@@ -1,2 +1,2 @@
-// The kernels for one kind of CPU, which the build says in REVMOE_CPU and its flags.
+// The kernels for one kind of CPU, which the build selects by REVMOE_CPU and its flags.
 #include "all.h"

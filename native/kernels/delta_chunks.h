@@ -1,13 +1,14 @@
-// What is between the products of the gated delta rule in chunks (the equations are in src/layers/attention/delta-rule.ts), and back. With
-// S the state before a chunk, G sums of decays and b rates: R = b (V - e^G K S) and (I + system) X = R; O = e^G Q S + within X; and
-// S <- e^(G_last) S + K' Y with Y = e^(G_last - G) X. Items are heads of values, or rows of one.
+// The work between the products of the gated delta rule in chunks (equations in src/layers/attention/delta-rule.ts),
+// forward and backward. S is the state before a chunk, G sums of decays, b rates: R = b (V - e^G K S) and (I + system)
+// X = R; O = e^G Q S + within X; and S <- e^(G_last) S + K' Y with Y = e^(G_last - G) X. Items are value heads, or rows
+// of one.
 #pragma once
 #include "delta.h"
 
 namespace revmoe::kernels {
 namespace {
 
-/** Sums of decays, and the two matrices between a chunk's tokens. An item is a head of values. */
+/** Sums of decays, and the two matrices between a chunk's tokens. An item is a value head. */
 DEVICE void delta_within(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
   const DeltaItem at(s, item, s.shared);
@@ -38,7 +39,7 @@ DEVICE void delta_within(const Team& team, int64_t item, const DeltaArgs& a) {
   }
 }
 
-/** X and Y, the first part of O, and the faded state. An item is a head of values. */
+/** X and Y, the first part of O, and the decayed state. An item is a value head. */
 DEVICE void delta_solve(const Team& team, int64_t item, const DeltaStep& step) {
   const DeltaArgs& a = step.args;
   const DeltaSizes& s = a.sizes;
@@ -62,7 +63,7 @@ DEVICE void delta_solve(const Team& team, int64_t item, const DeltaStep& step) {
     for (int64_t i = 0; i < n; i++) {
       const float* const row = system + i * s.chunk;
       L x = rate[i] * (lanes_of<L>(values + i * wide + c) - grown[i] * lanes_of<L>(keys + i * wide + c));
-      // In four sums, so that none waits for the one before it.
+      // In four sums, so that none waits for the previous one.
       L others[4] = {none, none, none, none};
       int64_t j = 0;
       for (; j + 4 <= i; j += 4) {
@@ -81,7 +82,10 @@ DEVICE void delta_solve(const Team& team, int64_t item, const DeltaStep& step) {
     team.each(width, [=](int64_t c) { after[i * wide + c] = end * before[i * wide + c]; });
 }
 
-/** The gradient of X through Y, whose own is in d_left; and zeros for that of queries. An item is a row of a head of values. */
+/**
+ * The gradient of X through Y, from that of Y in d_left; and zeros for that of queries. An item is a row of a value
+ * head.
+ */
 DEVICE void delta_fresh_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
   const DeltaItem at(s, item, s.size * s.shared);
@@ -99,7 +103,10 @@ DEVICE void delta_fresh_back(const Team& team, int64_t item, const DeltaArgs& a)
   team.each(s.key_width, [=](int64_t c) { d_query[c] = 0.0f; });
 }
 
-/** (I + system)' R = X of gradients, in place; and what the state's own fading gives, with its gradient. An item is a head of values. */
+/**
+ * Solves (I + system)' R = X for gradients, in place; and decays the state's gradient, with the gradient of its decay.
+ * An item is a value head.
+ */
 DEVICE void delta_solve_back(const Team& team, int64_t item, const DeltaStep& step) {
   const DeltaArgs& a = step.args;
   const DeltaSizes& s = a.sizes;
@@ -135,7 +142,10 @@ DEVICE void delta_solve_back(const Team& team, int64_t item, const DeltaStep& st
   }
 }
 
-/** From R and O to values, rates, sums, and what was read of the state (in its place). An item is a row of a head of values. */
+/**
+ * From gradients of R and O to those of values, rates, sums, and of what was read of the state (in its place). An item
+ * is a row of a value head.
+ */
 DEVICE void delta_read_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
   const DeltaItem at(s, item, s.size * s.shared);
@@ -163,7 +173,10 @@ DEVICE void delta_read_back(const Team& team, int64_t item, const DeltaArgs& a) 
   });
 }
 
-/** From the two matrices to q k', k k', rates and sums; d_within keeps what each pair gives to the sums. An item is a row of a head of keys. */
+/**
+ * From gradients of the two matrices to those of q k', k k', rates and sums; d_within keeps each pair's part of the
+ * sums. An item is a row of a key head.
+ */
 DEVICE void delta_within_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
   const DeltaItem at(s, item, s.size);
@@ -196,7 +209,7 @@ DEVICE void delta_within_back(const Team& team, int64_t item, const DeltaArgs& a
   }
 }
 
-/** From rates and sums of decays to what the projections made of them. An item is a head of values. */
+/** From gradients of rates and sums of decays to those of the projections' outputs. An item is a value head. */
 template <class Row>
 DEVICE void delta_gates_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;

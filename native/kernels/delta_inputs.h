@@ -1,5 +1,6 @@
-// From the projections to what the gated delta rule takes, and back: a causal convolution of a few taps over each channel, silu, queries and
-// keys of unit length, rates and decays. An item is a token of a head of keys, with the values that share it.
+// From the projections to the inputs of the gated delta rule, and backward: a causal convolution of a few taps over
+// each channel, silu, queries and keys of unit length, rates and decays. An item is a token of a key head, with the
+// values that share it.
 #pragma once
 #include "delta.h"
 
@@ -8,7 +9,7 @@ namespace {
 
 constexpr float kDeltaUnitEpsilon = 1e-6f;
 
-/** y = the convolution at a token, of a part of a head. */
+/** y = the convolution at a token, for a part of a head. */
 template <class Row>
 DEVICE void delta_convolve(const Team& team, const DeltaArgs& a, DeltaPart part, int64_t token, int64_t key, float* y) {
   const DeltaSizes& s = a.sizes;
@@ -72,7 +73,7 @@ DEVICE void delta_inputs(const Team& team, int64_t item, const DeltaArgs& a) {
   });
 }
 
-/** From the gradients of q, k and v (which are in d_qk and left) to those of the convolution, in their places. */
+/** From the gradients of q, k and v (in d_qk and left) to those of the convolution's output, in the same places. */
 template <class Row>
 DEVICE void delta_inputs_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
@@ -97,7 +98,7 @@ DEVICE void delta_inputs_back(const Team& team, int64_t item, const DeltaArgs& a
   team.each(s.values(), [=](int64_t i) { dv[i] *= silu_slope(v[i]); });
 }
 
-/** What delta_inputs_back left of a token of the tile. */
+/** The gradients that delta_inputs_back left for a token of the tile. */
 DEVICE const float* delta_d_channels(const DeltaArgs& a, int part, int64_t token, int64_t key) {
   const DeltaSizes& s = a.sizes;
   const int64_t chunk = token / s.chunk, row = token % s.chunk;
@@ -106,7 +107,9 @@ DEVICE const float* delta_d_channels(const DeltaArgs& a, int part, int64_t token
   return a.work.d_qk + (2 * place + part * delta_chunk_size(s, chunk) + row) * s.key_width;
 }
 
-/** The gradient of what was convolved: an item is a position from the first row before the tile on, of a head of keys. */
+/**
+ * The gradient of the convolution's input: an item is a position, from the first row before the tile on, of a key head.
+ */
 template <class Row>
 DEVICE void delta_convolve_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
@@ -116,7 +119,7 @@ DEVICE void delta_convolve_back(const Team& team, int64_t item, const DeltaArgs&
     float* const to_before = a.work.d_before + (at + early) * s.channels() + channel;
     Row* const to_row = delta_row<Row>(a.d_rows, static_cast<DeltaPart>(part), at, key);
     const float* const from_after = a.d_after + after * s.channels() + channel;
-    // Of the tokens that saw this one, and with which taps.
+    // Gradients of the tokens that read this one, and the taps they used.
     const float *from[kDeltaMostTaps], *taps[kDeltaMostTaps];
     int64_t seen = 0;
     for (int64_t tap = 0; tap < s.taps; tap++) {
@@ -138,7 +141,7 @@ DEVICE void delta_convolve_back(const Team& team, int64_t item, const DeltaArgs&
   }
 }
 
-/** The gradient of a tap; an item is a tap of a head of keys. */
+/** The gradient of a tap; an item is a tap of a key head. */
 template <class Row>
 DEVICE void delta_taps_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
@@ -160,7 +163,7 @@ DEVICE void delta_taps_back(const Team& team, int64_t item, const DeltaArgs& a) 
   }
 }
 
-/** The rows before the next tile, in the place of those before this one; an item is a head of keys. */
+/** The rows before the next tile, written over those before this one; an item is a key head. */
 template <class Row>
 DEVICE void delta_after(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;

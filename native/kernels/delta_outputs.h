@@ -1,12 +1,12 @@
-// The norm over what a token reads in a head of values, behind which a gate is, and back. Rounded as the layer's operators round: n, and its
-// product with the weight.
+// The norm over what a token reads in a value head, and the gate after it; forward and backward. Rounded where the
+// layer's operators round: n, and its product with the weight.
 #pragma once
 #include "delta.h"
 
 namespace revmoe::kernels {
 namespace {
 
-/** An item is a token of a head of values. */
+/** An item is a token of a value head. */
 template <class Row>
 DEVICE void delta_outputs(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
@@ -24,7 +24,7 @@ DEVICE void delta_outputs(const Team& team, int64_t item, const DeltaArgs& a) {
   });
 }
 
-/** The gradients of what was read and of the gate; and, in d_fresh, what the token gives to that of the norm's weight. */
+/** The gradients of what was read and of the gate; and, in d_fresh, the token's part of that of the norm's weight. */
 template <class Row>
 DEVICE void delta_outputs_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
@@ -51,7 +51,7 @@ DEVICE void delta_outputs_back(const Team& team, int64_t item, const DeltaArgs& 
   team.each(width, [=](int64_t c) { d[c] = scale * (d[c] - pull * o[c]); });
 }
 
-/** Adds what all tokens of a chunk give to the gradient of the norm's weight. An item is a head of values. */
+/** Adds the parts of a chunk's tokens to the gradient of the norm's weight. An item is a value head. */
 DEVICE void delta_norm_back(const Team& team, int64_t item, const DeltaArgs& a) {
   const DeltaSizes& s = a.sizes;
   const DeltaItem at(s, item, s.shared);

@@ -1,6 +1,7 @@
-// Tensors whose elements go through registers side by side: a function is called with an element of each, and may change those that are Changed
-// or Written. On a GPU a thread takes eight neighbours at a time, in accesses of sixteen bytes, all that it loads before it stores any; on a CPU
-// one, and the compiler makes vectors of the loop. No element may be in two of them.
+// Elementwise work on several tensors: a function is called with an element of each, and may change those that are
+// Changed or Written. On a GPU a thread takes eight neighbours at a time, in accesses of sixteen bytes, and loads all
+// before it stores any; on a CPU it takes one, and the compiler vectorises the loop. No element may be in two of the
+// tensors.
 #pragma once
 #include "numbers.h"
 
@@ -23,7 +24,9 @@ DEVICE bool is_aligned(const T* at) {
   return kNeighbours == 1 || reinterpret_cast<uint64_t>(at) % alignof(Neighbours<T>) == 0;
 }
 
-/** Neighbours from `at` on: in whole accesses where there are as many and they are aligned, else `count` of them, and zeros. */
+/**
+ * Neighbours from `at` on: in whole accesses if there are enough and they are aligned; else `count` of them, and zeros.
+ */
 template <bool kWhole, class T>
 DEVICE Neighbours<T> take(const T* at, int64_t count) {
   if constexpr (kNeighbours == 1) return {{*at}};
@@ -72,7 +75,7 @@ struct Changed {
   }
 };
 
-/** Not loaded before. */
+/** Not loaded first. */
 template <class T>
 struct Written : Changed<T> {
   DEVICE explicit Written(T* at) : Changed<T>{at} {}
@@ -105,7 +108,7 @@ DEVICE bool in_whole(int64_t n, const Of&... of) {
   return kNeighbours == 1 || (n % kNeighbours == 0 && (of.aligned() && ...));
 }
 
-/** f(x...) with the element i of each of these, for every i below n. */
+/** f(x...) with element i of each tensor, for every i below n. */
 template <class Worker, class F, class... Of>
 DEVICE void each_of(const Worker& worker, int64_t n, const F& f, Of&&... of) {
   if (in_whole(n, of...)) {
@@ -132,7 +135,7 @@ DEVICE double sum_of(const Worker& worker, int64_t n, const F& f, Of&&... of) {
   return worker.template sum<double>(groups_of(n), [&](int64_t i) { return of_group(No(), i); });
 }
 
-/** What a worker's threads hold in registers from one call to the next, of no more elements than they take at a time. */
+/** What a worker's threads keep in registers between calls, for at most as many elements as they take at a time. */
 template <class T, int64_t kElements>
 struct Held {
 #ifdef REVMOE_GPU
@@ -143,7 +146,7 @@ struct Held {
   Neighbours<T> of[kElements];
   DEVICE Neighbours<T>& at(int64_t i) { return of[i]; }
 #endif
-  /** The largest f(x), at least zero, of n; f(0) is zero, which is what a GPU's thread has behind the last. */
+  /** The largest f(x) of n, at least zero. f(0) must be zero, since a GPU's thread has zeros after the last element. */
   template <class Worker, class F>
   DEVICE T most(const Worker& worker, int64_t n, const F& f) {
     return worker.template most<T>(groups_of(n), 0, [&](int64_t group) {

@@ -1,6 +1,6 @@
-// What the experts of a layer compute between their two products (native/experts/expert_activation.hpp has the equations), times a gate for each
-// row; and from the gradient of that, those of gate and up and of the row's gate. An item is a choice, which has a row of its own. Values are
-// float32 between loads and stores, and the same there and on the way back.
+// What the experts of a layer compute between their two products (equations in native/experts/expert_activation.hpp),
+// times a gate for each row; and, from the gradient of that, the gradients of gate, up and the row's gate. An item is a
+// choice, which has its own row. Values are float32 between loads and stores, and the same forward and backward.
 #pragma once
 #include "groups.h"
 
@@ -8,16 +8,16 @@ namespace revmoe::kernels {
 namespace {
 
 struct ActivationArgs {
-  /** Rows of gate and up, as halves or in turn, or of up alone; their gradients come into the same places. */
+  /** Rows of gate and up, as halves or alternating, or only up; their gradients are written to the same places. */
   void* both;
-  /** Rows of the result. On the way back, of its gradient first. */
+  /** Rows of the result. In the backward pass it first has the gradient of the result. */
   void* inner;
   const float* gates;
   float* d_gates;
   const int64_t* places;
   int64_t width;
   float limit, alpha;
-  /** Which of the structures below, and whether gate and up lie in turn. */
+  /** Which of the structures below, and whether gate and up alternate. */
   int32_t what, interleaved;
 
   /** Whether a GPU's threads take several columns at a time. */
@@ -53,7 +53,7 @@ struct Gelu {
   }
 };
 
-// What was clamped has no gradient, and neither has what lies at the limit.
+// What was clamped has no gradient, and neither has a value at the limit.
 struct Clamped {
   static constexpr bool kGated = true;
   DEVICE static float bounded(float x, float limit) { return x > limit ? limit : (x < -limit ? -limit : x); }
@@ -91,7 +91,7 @@ struct Columns {
   DEVICE At<n> up(At<n> at) const {
     return {interleaved ? 2 * at.first + 1 : (Act::kGated ? width + at.first : at.first)};
   }
-  /** Those in turn. */
+  /** Gate and up of alternating columns. */
   DEVICE Pair load(int64_t i) const { return {kernels::load(row, 2 * i), kernels::load(row, 2 * i + 1)}; }
   DEVICE void store(int64_t i, Pair pair) const {
     kernels::store(row, 2 * i, pair.gate);
@@ -124,7 +124,7 @@ struct Backward {
     const float row_gate = a.gates[choice];
     float d_gate;
     if constexpr (interleaved) {
-      // A loop that does both has no vectors on a CPU.
+      // The compiler does not vectorise a loop that does both on a CPU.
       d_gate = team.sum<float>(a.width, [=](int64_t i) {
         const Pair x = both.load(i);
         return load(inner, i) * Act::value(a, x.gate, x.up);
@@ -163,7 +163,7 @@ DEVICE void in_columns(const Team& team, int64_t choice, const ActivationArgs& a
   Way::template run<Act, false, T>(team, choice, a);
 }
 
-/** In the order of kActivations. */
+/** The cases have the order of kActivations. */
 template <class Way, class T>
 DEVICE void activate(const Team& team, int64_t choice, const ActivationArgs& a) {
   switch (a.what) {

@@ -1,19 +1,19 @@
-// Tokens and the rows of their experts: A choices a token, rows sorted by expert and then by token. `places` says for every choice which row is its own,
-// so that nothing is added by two at a time and each sum has the order of a token's choices.
+// Tokens and the rows of their experts: A choices for each token, rows sorted by expert and then by token. `places` has
+// the row of every choice. So no two items add to the same element, and each sum has the order of a token's choices.
 #pragma once
 #include "groups.h"
 
 namespace revmoe::kernels {
 namespace {
 
-/** Choices of a chunk. */
+/** Number of choices in a chunk. */
 constexpr int64_t kChunkChoices = 256;
 constexpr int64_t kChunksTogether = 16;
 
 struct PlacesArgs {
   const int64_t* experts_of;
   int64_t* places;
-  /** Of every chunk, for every expert: how many choose it; then the first row of these. */
+  /** For every chunk and expert: how many choose it; then the first row of these. */
   int64_t* starts;
   int64_t* counts;
   int64_t choices, experts;
@@ -25,7 +25,7 @@ struct PlacesArgs {
 };
 
 #ifdef REVMOE_GPU
-/** The experts of a chunk's choices where all threads are near them; -1 where it has fewer. */
+/** The experts of a chunk's choices, in shared memory; -1 after the last choice. */
 DEVICE const int32_t* near_choices(const Team& team, int64_t chunk, const PlacesArgs& a) {
   __shared__ int32_t near[kChunkChoices];
   const int64_t* const chosen = a.experts_of + chunk * kChunkChoices;
@@ -37,7 +37,8 @@ DEVICE const int32_t* near_choices(const Team& team, int64_t chunk, const Places
 }
 #endif
 
-// On a GPU each thread counts for experts of its own and reads all choices of the chunk; on a CPU one goes through them.
+// On a GPU each thread counts for its own experts and reads all choices of the chunk; on a CPU one thread goes through
+// them.
 DEVICE void count_choices(const Team& team, int64_t chunk, const PlacesArgs& a) {
   int64_t* const own = a.starts + chunk * a.experts;
 #ifdef REVMOE_GPU
@@ -54,7 +55,7 @@ DEVICE void count_choices(const Team& team, int64_t chunk, const PlacesArgs& a) 
 #endif
 }
 
-/** One item. */
+/** There is one item. */
 DEVICE void start_rows(const Team& team, int64_t, const PlacesArgs& a) {
   const int64_t chunks = (a.choices + kChunkChoices - 1) / kChunkChoices;
   team.each(a.experts, [&](int64_t expert) {
@@ -66,7 +67,7 @@ DEVICE void start_rows(const Team& team, int64_t, const PlacesArgs& a) {
   team.each(a.experts, [&](int64_t expert) {
     int64_t next = 0;
     for (int64_t before = 0; before < expert; before++) next += a.counts[before];
-    // Several at a time, read before any is written.
+    // Several at a time, all read before any is written.
     for (int64_t first = 0; first < chunks; first += kChunksTogether) {
       int64_t count[kChunksTogether];
       for (int64_t k = 0; k < kChunksTogether; k++)
@@ -105,7 +106,7 @@ struct ExpertRowsArgs {
   DEVICE bool even() const { return aligned(of_tokens, rows) && width % kTogether == 0; }
 };
 
-/** Each row becomes its token's. An item is a token. */
+/** Copies each row from its token. An item is a token. */
 template <class T>
 DEVICE void gather_rows(const Team& team, int64_t token, const ExpertRowsArgs& a) {
   const T* const from = static_cast<const T*>(a.of_tokens) + token * a.width;
@@ -115,7 +116,10 @@ DEVICE void gather_rows(const Team& team, int64_t token, const ExpertRowsArgs& a
   }
 }
 
-/** A token becomes the sum of its rows, added as float32 in the order of its choices. N: of them, where that is known; the compiler makes vectors then. */
+/**
+ * A token becomes the sum of its rows, added as float32 in the order of its choices. N is their number, if it is known
+ * when compiling; then the compiler vectorises.
+ */
 template <int N, class T>
 DEVICE void sum_rows(const Team& team, int64_t token, const ExpertRowsArgs& a) {
   const T* row[N];

@@ -1,14 +1,15 @@
-// The update of Adafactor and AdaLomo (src/optim/factored.ts) for matrices side by side, each by itself, in three passes over the gradient,
-// which stays as it is: averages of the squares of rows and columns; the squares of the update; the update. Behind the first two, a small
-// kernel ends what was summed in parts, always in the same order: sums of columns by bands of rows, sums over a matrix by its rows. Sums are in
-// float64. A vector has an average for each element, and is one matrix whose rows are chunks.
+// The update of Adafactor and AdaLomo (src/optim/factored.ts) for independent matrices side by side, in three passes
+// over the gradient, which does not change: averages of the squares of rows and columns; the squares of the update; the
+// update. After each of the first two, a small kernel completes sums from their parts, always in the same order: sums
+// of columns from bands of rows, sums of a matrix from its rows. Sums are in float64. A vector has an average for each
+// element, and is one matrix whose rows are chunks.
 #pragma once
 #include "weight.h"
 
 namespace revmoe::kernels {
 namespace {
 
-/** Columns of an item that ends sums of columns. */
+/** Columns of an item that completes sums of columns. */
 constexpr int64_t kFactorColumns = 256;
 constexpr float kGradientFloor = 1e-30f;
 constexpr double kWeightFloor = 1e-3;
@@ -16,19 +17,22 @@ constexpr double kWeightFloor = 1e-3;
 struct FactoredArgs {
   WeightArgs weight;
   const float* g;
-  /** Averages of g^2, [matrices, rows] and [matrices, columns]; of a vector, one for each element, and none. */
+  /** Averages of g^2, [matrices, rows] and [matrices, columns]; for a vector, one for each element, and none. */
   float* row;
   float* column;
-  /** Of a matrix; rows of a band and bands; rows of all matrices. */
+  /** Sizes of a matrix; rows of a band and number of bands; rows of all matrices. */
   int64_t rows, columns, elements, height, bands, all_rows;
   /** [matrices, bands, columns]; [matrices, rows, 2]: of the update, of the weights. */
   double* column_sums;
   double* squares;
-  /** [matrices, columns]: 1 / sqrt(column); [matrices]: mean of row; [matrices, 2]: what is kept of a weight, and the factor of the update. */
+  /**
+   * [matrices, columns]: 1 / sqrt(column); [matrices]: mean of row; [matrices, 2]: the factor that decay leaves of a
+   * weight, and the factor of the update.
+   */
   float* column_factor;
   float* row_mean;
   float* steps;
-  /** Decay of the averages, and 1 minus it. */
+  /** Decay of the averages, and 1 minus the decay. */
   float keep, fresh;
   float gradient_scale;
   double learning_rate, decay, clip;
@@ -39,12 +43,12 @@ struct FactoredArgs {
 
 #ifdef REVMOE_GPU
 
-/** Of a band. */
+/** Most rows of a band. */
 constexpr int64_t kMostHeight = 256;
-/** Rows whose gradients are in registers together. */
+/** Number of rows whose gradients are in registers at the same time. */
 constexpr int kRowsAtOnce = 4;
 
-/** Adds the squares of a thread's columns of some rows to both's sums. */
+/** Adds the squares of a thread's columns in some rows to the sums of columns and of rows. */
 template <int kRows, bool kWhole>
 DEVICE void add_squares(const float* g, int64_t count, const FactoredArgs& a, Neighbours<double>& columns,
                         double* rows) {
@@ -60,7 +64,7 @@ DEVICE void add_squares(const float* g, int64_t count, const FactoredArgs& a, Ne
   }
 }
 
-/** The same for a warp. Lane l is given the sum of row l kRows / 32. */
+/** The same for a warp. Lane l gets the sum of row l kRows / 32. */
 template <int kRows>
 DEVICE double strip_of_rows(const float* g, int64_t count, bool whole, const FactoredArgs& a,
                             Neighbours<double>& columns) {
@@ -73,7 +77,10 @@ DEVICE double strip_of_rows(const float* g, int64_t count, bool whole, const Fac
   return warp_sums(rows);
 }
 
-/** A warp adds strips of columns from above to below, so that nobody waits for anybody; what each has of a row meets at the end. */
+/**
+ * A warp adds strips of columns from top to bottom, so no warp waits for another; the warps' parts of a row are added
+ * at the end.
+ */
 DEVICE void band_squares(const Team& team, int64_t first, int64_t height, const FactoredArgs& a, double* column_sums) {
   __shared__ double parts[kMostHeight][kParts];
   const int64_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -131,7 +138,7 @@ DEVICE void factored_bands(const Team& team, int64_t band, const FactoredArgs& a
   band_squares(team, matrix * a.rows + of_matrix, height, a, a.column_sums + band * a.columns);
 }
 
-/** Items of a matrix: some of its columns each, and one for the mean over its rows. */
+/** Number of items of a matrix: each has some of its columns, and one computes the mean over its rows. */
 DEVICE int64_t column_items(int64_t columns) { return (columns + kFactorColumns - 1) / kFactorColumns + 1; }
 
 DEVICE void factored_averages(const Team& team, int64_t item, const FactoredArgs& a) {
@@ -169,7 +176,7 @@ struct RowUpdate {
   DEVICE const Read<float>& beside() const { return column_factor; }
 };
 
-/** The same of a chunk of a vector. */
+/** The same for a chunk of a vector. */
 struct ChunkUpdate {
   Read<float> g, average;
   float scale;

@@ -1,5 +1,5 @@
-// y = f(gate) x and its gradients, in float32 and rounded once: f is silu in a gated unit (src/layers/dense.ts), or sigmoid around attention.
-// An item is as many rows as a team has parts.
+// y = f(gate) x and its gradients, computed in float32 and rounded once: f is silu in a gated unit
+// (src/layers/dense.ts), or sigmoid around attention. An item is as many rows as a team has parts.
 #pragma once
 #include "rows.h"
 
@@ -10,7 +10,7 @@ struct GatedArgs {
   RowsArgs of_gate, of_x;
   const void* gate;
   const void* x;
-  /** Dense, as all that is written. */
+  /** Dense, like all that is written. */
   void* y;
 
   DEVICE bool even() const { return of_gate.even(gate) && of_x.even(x) && aligned(y) && of_x.width % kTogether == 0; }

@@ -1,5 +1,6 @@
-// Products in bfloat16 that become float32 gradients, or are added to them: of one matrix, or of matrices side by side, one for each expert of
-// a layer. What the products of an expert without rows hold is not looked at: it counts as zeros. An item is a chunk of a matrix.
+// Products in bfloat16 that become float32 gradients, or are added to them: of one matrix, or of matrices side by side,
+// one for each expert of a layer. The product of an expert without rows is not read: it counts as zeros. An item is a
+// chunk of a matrix.
 #pragma once
 #include "elements.h"
 
@@ -9,9 +10,9 @@ namespace {
 struct ProductArgs {
   float* sum;
   const bfloat16* product;
-  /** Of a matrix. */
+  /** Elements of a matrix. */
   int64_t elements;
-  /** How many rows each expert has; null where every product counts. */
+  /** Number of rows of each expert; null if every product counts. */
   const int64_t* rows;
   int32_t add;
 };

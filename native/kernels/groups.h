@@ -1,6 +1,7 @@
-// Neighbouring elements that a thread of a GPU takes at a time, so that it asks memory for 16 bytes where it would ask for 2; on a CPU, whose
-// compiler makes vectors, it is one element. The text is the same: f(at) loads `Some` of a row, goes through them by at.each, and stores them. All
-// loads before the first store, for a compiler does not know that what is stored is nowhere read.
+// Neighbouring elements that a thread of a GPU takes at a time, to read 16 bytes of memory and not 2; on a CPU, whose
+// compiler vectorises, it is one element. The source is the same: f(at) loads `Some` of a row, goes through them by
+// at.each, and stores them. All loads come before the first store, because a compiler does not know whether a store
+// changes what is loaded later.
 #pragma once
 #include "numbers.h"
 
@@ -21,7 +22,7 @@ struct At {
   }
 };
 
-/** Values of as many elements, where they are read and written at once. */
+/** Values of kCount elements, which are read and written at once. */
 template <class T, int kCount>
 struct alignas(kCount * sizeof(T) < 16 ? kCount * sizeof(T) : 16) Some {
   T of[kCount];
@@ -29,7 +30,7 @@ struct alignas(kCount * sizeof(T) < 16 ? kCount * sizeof(T) : 16) Some {
   DEVICE const T& operator[](int k) const { return of[k]; }
 };
 
-/** As they lie. */
+/** The elements in their own type. */
 template <class T, int kCount>
 DEVICE Some<T, kCount> some_of(const T* x, At<kCount> at) {
   if constexpr (kCount == 1) return {x[at.first]};
@@ -44,7 +45,7 @@ DEVICE void put_some(T* x, At<kCount> at, const Some<T, kCount>& values) {
   }
 }
 
-/** As float32. */
+/** The elements as float32. */
 template <class T, int kCount>
 DEVICE Some<float, kCount> load(const T* x, At<kCount> at) {
   const Some<T, kCount> values = some_of(x, at);
@@ -83,16 +84,19 @@ DEVICE void store(bfloat16* x, At<kCount> at, const Some<float, kCount>& values)
   }
 }
 
-/** Whether all of these begin where a GPU can read 16 bytes. */
+/** Whether all pointers are multiples of 16 bytes. */
 template <class... Of>
 DEVICE bool aligned(const Of*... pointers) {
   return ((reinterpret_cast<uint64_t>(pointers) | ...) & 15) == 0;
 }
 
-/** What a thread of a GPU takes at a time. */
+/** Number of elements that a thread of a GPU takes at a time. */
 constexpr int kTogether = 8;
 
-/** f(at) for n elements: together where their rows are `even`, which begin at multiples of 16 bytes; what is left one by one. */
+/**
+ * f(at) for n elements: several at a time if their rows are `even`, that is, begin at multiples of 16 bytes; the rest
+ * one by one.
+ */
 template <int kCount, class Worker, class F>
 DEVICE void each_at(const Worker& worker, int64_t n, bool even, F f) {
 #ifdef REVMOE_GPU
@@ -106,7 +110,7 @@ DEVICE void each_at(const Worker& worker, int64_t n, bool even, F f) {
 #endif
 }
 
-/** The sum of f(at) likewise. */
+/** The sum of f(at) in the same way. */
 template <int kCount, class T, class Worker, class F>
 DEVICE T sum_at(const Worker& worker, int64_t n, bool even, F f) {
 #ifdef REVMOE_GPU

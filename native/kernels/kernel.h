@@ -1,9 +1,10 @@
-// What every kernel is written in, and how one text becomes loops over vectors on a CPU and a kernel of CUDA's on a GPU.
-// A kernel is a device function `f(team, item, args)`: it does one item (a chunk of elements, a row) of the work, with a team: one thread
-// with its vectors here, a block of threads there. Items know nothing of each other and go in any order, so that results do not depend on
-// how many threads there are. Sums have a fixed order. REVMOE_KERNEL(name, f, Args) makes it a kernel with a name.
-// Read in three ways: by NVRTC; by native/kernels/cpu.cpp, once for each kind of CPU (REVMOE_CPU is its name); by the operators, which only
-// launch. Kernels are named outside of the unnamed namespace that holds the rest. No other header but these of C: what is compiled for a new CPU must not replace what others call.
+// The language of all kernels: one source becomes loops over vectors on a CPU and a CUDA kernel on a GPU. A kernel is a
+// device function `f(team, item, args)`: it does one item (a chunk of elements, a row) of the work, with a team: one
+// thread with its vectors on a CPU, a block of threads on a GPU. Items are independent and run in any order, so results
+// do not depend on the number of threads. Sums have a fixed order. REVMOE_KERNEL(name, f, Args) makes it a kernel with
+// a name. This is compiled in three ways: by NVRTC; by native/kernels/cpu.cpp, once for each kind of CPU (REVMOE_CPU is
+// its name); by the operators, which only launch. Kernels are named outside of the unnamed namespace with the rest.
+// Only these C headers are included: functions compiled for a new CPU must not replace those that others call.
 #pragma once
 
 #ifdef __CUDACC_RTC__
@@ -32,7 +33,7 @@ using uint64_t = unsigned long long;
 #if !defined(REVMOE_GPU) && !defined(REVMOE_CPU)
 namespace revmoe::kernels {
 
-/** A kernel as the operators see it: by its name on a GPU, and what it is on each kind of CPU. */
+/** A kernel as the operators see it: its name on a GPU, and its function on each kind of CPU. */
 struct Kernel {
   using OnCpu = void (*)(const void* args, int64_t first, int64_t end);
   const char* name;
@@ -42,20 +43,25 @@ struct Kernel {
 }  // namespace revmoe::kernels
 #endif
 
-// Internal linkage: each kind of CPU has its own.
+// Internal linkage: each kind of CPU has its own functions.
 namespace revmoe::kernels {
 namespace {
 
-/** Elements of a chunk: what an item of an element-wise kernel takes. A multiple of the 256 that share a scale in 8-bit state. */
+/**
+ * Elements of a chunk, which is an item of an elementwise kernel. A multiple of the 256 that share a scale in 8-bit
+ * state.
+ */
 constexpr int64_t kChunkElements = 4096;
 
-/** Rows of an item of a kernel that splits its team: one for each warp of a GPU's; or, where they are short, for each 8 threads. */
+/**
+ * Rows of an item of a kernel that splits its team: one for each warp of a GPU; for short rows, one for each 8 threads.
+ */
 constexpr int64_t kParts = 8;
 constexpr int64_t kSmallParts = 32;
 
 DEVICE int64_t chunks_of(int64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 
-/** Elements of a chunk, the last one may be shorter. */
+/** Number of elements in a chunk; the last one may be shorter. */
 DEVICE int64_t chunk_size(int64_t chunk, int64_t elements) {
   const int64_t left = elements - chunk * kChunkElements;
   return left < kChunkElements ? left : kChunkElements;
@@ -65,7 +71,7 @@ DEVICE int64_t chunk_size(int64_t chunk, int64_t elements) {
 
 constexpr int kThreads = 32 * kParts;
 
-/** Floats that go through a thread's registers together. */
+/** Floats that go through a thread's registers at the same time. */
 using Lanes = float;
 
 template <class T>
@@ -77,7 +83,7 @@ struct Most {
   DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
 };
 
-/** Of so many neighbouring lanes of a warp, for each of them. */
+/** Joins the values of kLanes neighbouring lanes of a warp; each of them gets the result. */
 template <int kLanes = 32, class T, class Join>
 DEVICE T lanes_together(T own, Join join) {
   const unsigned lanes = (0xffffffffu >> (32 - kLanes)) << (threadIdx.x % 32 / kLanes * kLanes);
@@ -85,7 +91,10 @@ DEVICE T lanes_together(T own, Join join) {
   return own;
 }
 
-/** Several sums at a time, of which lane l is given that of number l kSums / 32: lanes exchange the halves that they do not end. */
+/**
+ * Several sums at a time; lane l gets the sum of number l kSums / 32. Lanes exchange the halves that they do not
+ * complete.
+ */
 template <int kSums>
 DEVICE double warp_sums(double (&own)[kSums]) {
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -102,7 +111,7 @@ DEVICE double warp_sums(double (&own)[kSums]) {
   return own[0];
 }
 
-/** A warp of a team, or so many neighbours of one. */
+/** A warp of a team, or kLanes neighbouring threads of one. */
 template <int kLanes>
 struct Part {
   static constexpr int kSize = kLanes;
@@ -131,7 +140,7 @@ struct Part {
 /** A block of kThreads threads. */
 struct Team {
   static constexpr int kSize = kThreads;
-  /** f(i, part) for every i below n: each by a part of the team, of which there are kInto, and whose sums are of it alone. */
+  /** f(i, part) for every i below n: each by one of the team's kInto parts, whose sums are over that part only. */
   template <int64_t kInto = kParts, class F>
   DEVICE void split(int64_t n, F f) const {
     constexpr int kLanes = kThreads / kInto;
@@ -142,7 +151,7 @@ struct Team {
   DEVICE void each(int64_t n, F f) const {
     for (int64_t i = threadIdx.x; i < n; i += kThreads) f(i);
   }
-  /** f(zero, i) for elements from i on, as many as zero has: Lanes where there are so many left, else a float. */
+  /** f(zero, i) for the elements from i on, as many as zero has: Lanes if so many are left, else one float. */
   template <class F>
   DEVICE void each_lanes(int64_t n, F f) const {
     each(n, [&](int64_t i) { f(Lanes(0), i); });
@@ -152,24 +161,24 @@ struct Team {
   DEVICE void once(F f) const {
     if (threadIdx.x == 0) f();
   }
-  /** What any of the team wrote is seen by all. */
+  /** After this, all threads of the team see what any of them wrote. */
   DEVICE void sync() const { __syncthreads(); }
 
-  /** Sum of f(i) over i below n, for all of the team; always in the same order. */
+  /** Sum of f(i) over i below n, for all threads of the team; always in the same order. */
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
     T own = 0;
     for (int64_t i = threadIdx.x; i < n; i += kThreads) own += f(i);
     return together(own, Plus<T>());
   }
-  /** Largest f(i), `least` where there is none. Not a number where one is first. */
+  /** Largest f(i); `least` if there is none. NaN if one comes first. */
   template <class T, class F>
   DEVICE T most(int64_t n, T least, F f) const {
     T own = least;
     for (int64_t i = threadIdx.x; i < n; i += kThreads) own = Most<T>()(f(i), own);
     return together(own, Most<T>());
   }
-  /** The same of whole numbers, where f(i) may also write what is element i's. */
+  /** The same for whole numbers; f(i) may also write what belongs to element i. */
   template <class T, class F>
   DEVICE T most_of_each(int64_t n, T least, F f) const {
     return most<T>(n, least, f);
@@ -200,10 +209,10 @@ DEVICE void raise_to(uint64_t* most, uint64_t value) {
 
 #else
 
-/** Floats that go through a thread's registers together: what a cache line has. */
+/** Floats that go through a thread's registers at the same time: a cache line of them. */
 using Lanes __attribute__((vector_size(64))) = float;
 
-/** One thread; the compiler makes vectors of its loops. */
+/** One thread; the compiler vectorises its loops. */
 struct Team {
   template <int64_t kInto = kParts, class F>
   DEVICE void split(int64_t n, F f) const {
@@ -227,7 +236,7 @@ struct Team {
   }
   DEVICE void sync() const {}
 
-  /** f(i) may also write what is element i's. */
+  /** f(i) may also write what belongs to element i. */
   template <class T, class F>
   DEVICE T sum(int64_t n, F f) const {
     constexpr int kLanes = 128 / sizeof(T);
@@ -278,7 +287,7 @@ struct Team {
   }
 };
 
-/** *most = max(*most, value), whichever items do it at the same time, in whatever order. */
+/** *most = max(*most, value); items may do this at the same time, in any order. */
 DEVICE void raise_to(uint64_t* most, uint64_t value) {
   uint64_t before = __atomic_load_n(most, __ATOMIC_RELAXED);
   while (value > before &&

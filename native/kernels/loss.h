@@ -1,15 +1,19 @@
-// Losses over the vocabulary, of logits as the head's product leaves them: a row is read once for its largest logit and the sum of the
-// exponentials, and once more to become the gradient, in its place. An item is a row. What is measured of it is two numbers in float64: its
-// loss, and 1 where its label has the largest logit. The equations are those of src/reversible/objectives.ts.
+// Losses over the vocabulary, for logits as the head's product gives them. A row is read once for its largest logit and
+// the sum of the exponentials, and once more to become the gradient, in place. An item is a row. Its figures are two
+// float64 numbers: its loss, and 1 if its label has the largest logit. The equations are those of
+// src/reversible/objectives.ts.
 #pragma once
 #include "groups.h"
 
 namespace revmoe::kernels {
 namespace {
 
-/** Elements after which the sum is brought to the largest logit so far: few enough to be read twice while they are near. */
+/**
+ * After this many elements the sum is rescaled to the largest logit so far: few enough that they are still in the cache
+ * for the second read.
+ */
 constexpr int64_t kNearElements = 8192;
-/** Below every logit, and not infinite, so that a difference is a number. */
+/** Below every logit, but finite, so that a difference is a number. */
 constexpr float kLeast = -3.4028235e38f;
 
 /** y = factor z, or cap tanh(factor z) with a cap above zero; its slope at z = 0. */
@@ -18,7 +22,7 @@ struct LogitArgs {
   float factor, cap, slope;
 };
 
-/** tanh(x), within 4 units in the last place: its series near zero, where the quotient has lost digits. */
+/** tanh(x), within 4 units in the last place: near zero by its series, because the quotient has lost digits there. */
 DEVICE float hyperbolic_tangent(float x) {
   const float square = x * x;
   const float series =
@@ -30,7 +34,7 @@ DEVICE float hyperbolic_tangent(float x) {
   return magnitude(x) < 0.25f ? series : (x < 0 ? -quotient : quotient);
 }
 
-/** The logits of a row, read as what is measured. With kCapped, a cap of zero is none. */
+/** The logits of a row after factor and cap. With kCapped, a cap of zero is no cap. */
 template <class T, bool kCapped>
 struct Logits {
   T* values;
@@ -58,7 +62,7 @@ struct Logits {
   DEVICE bool even(int64_t n) const { return aligned(values) && n % kTogether == 0; }
 };
 
-/** log of the sum of the exponentials of n logits, as the largest of them and the sum beside it. */
+/** log of the sum of the exponentials of n logits, kept as the largest logit and the sum relative to it. */
 struct LogSum {
   float most = kLeast;
   double sum = 0;
@@ -66,7 +70,7 @@ struct LogSum {
   template <class Z>
   DEVICE LogSum(const Team& team, int64_t n, const Z& z) {
 #ifdef REVMOE_GPU
-    // Each thread with the largest of its own: a row is read once.
+    // Each thread uses the largest logit of its own, so a row is read once.
     float own = kLeast, own_sum = 0;
     each_at<kTogether>(team, n, z.even(n), [&](auto at) {
       const auto y = z(at);
@@ -99,7 +103,7 @@ struct CrossEntropyArgs {
   /** [rows, 2] */
   double* figures;
   int64_t vocabulary;
-  /** Whether logits become the gradient, times `scale`. */
+  /** Whether logits become the gradient times `scale`. */
   bool gradient;
   float scale;
 };
@@ -109,7 +113,7 @@ DEVICE void cross_entropy_row(const Team& team, int64_t row, const CrossEntropyA
   const Z z(a.logits, row * a.vocabulary);
   const int64_t label = a.labels[row];
   const bool known = label >= 0 && label < a.vocabulary;
-  // Before any of the team writes. Without a logit of its own, the loss is no number.
+  // Read before any thread of the team writes. For a label outside of the vocabulary, the loss is NaN.
   const float target = known ? z(label) : float_of(0x7fc00000u);
   const LogSum all(team, a.vocabulary, z);
   team.once([=] {
@@ -141,7 +145,7 @@ struct DivergenceArgs {
   double* figures;
   int64_t vocabulary;
   bool gradient;
-  /** Of the loss; of the gradient. */
+  /** Factor of the loss; factor of the gradient. */
   float weight, scale;
 };
 

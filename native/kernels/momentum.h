@@ -1,12 +1,15 @@
-// The coupling momentum (src/reversible/couplings/momentum.ts) on streams of whole numbers: v' = gamma v + (1 - gamma) y and p' = p + v', what divides
-// away in its bits, the way back, and the gradients of both ways. An item is a chunk.
+// The momentum coupling (src/reversible/couplings/momentum.ts) on integer streams: v' = gamma v + (1 - gamma) y and p'
+// = p + v', the bits that the division drops, the inverse, and the gradients of both directions. An item is a chunk.
 #pragma once
 #include "streams.h"
 
 namespace revmoe::kernels {
 namespace {
 
-/** +-1 of the tokens that elements belong to, as a mask: -1 for -1, 0 for 1. Without a division: tokens are counted from an element on. */
+/**
+ * The sign of each element's token as a mask: -1 for -1, 0 for 1. Without division: tokens are counted from a first
+ * element on.
+ */
 struct TokenSigns {
   const float* signs;
   float rest, tokens_per_element;
@@ -20,30 +23,39 @@ struct TokenSigns {
   }
 };
 
-/** v' = gamma v + (1 - gamma) y and p' = p + v', or back from v' to v, where gamma is +-2^-shift, times a sign of each token where there are any. */
+/**
+ * v' = gamma v + (1 - gamma) y and p' = p + v', or back from v' to v. gamma is +-2^-shift, times a sign for each token
+ * if there are signs.
+ */
 struct MomentumArgs {
-  /** What is made; v is changed in place on the way back, which knows no p. */
+  /** Results. The inverse changes v in place and does not use p. */
   void* p_next;
   void* v_next;
   const void* p;
   const void* v;
   const void* y;
-  /** The low bits of v that gamma v drops; null where none are kept. Byte i has `slot` bits of the elements i, i + n, i + 2n, ... of n bytes. */
+  /**
+   * The low bits of v that gamma v drops; null if none are kept. Byte i of n bytes has `slot` bits of each of the
+   * elements i, i + n, i + 2n, ...
+   */
   uint8_t* bits;
   const float* signs;
   uint64_t* flags;
   int64_t elements, width;
-  double scale, opposite;  // of y: those of gamma and of -gamma
+  double scale, opposite;  // of y: for gamma and for -gamma
   int32_t shift, slot;
-  int32_t sign;  // of gamma: -1 or 1; 0 where v is left out, which is zero then
+  int32_t sign;  // of gamma: -1 or 1; 0 if v is left out, because it is zero
 
-  /** Whether a GPU's threads take several elements at a time; the same in all rows, so that a byte is always the same thread's. */
+  /**
+   * Whether a GPU's threads take several elements at a time; the same for all rows, so that a byte always belongs to
+   * the same thread.
+   */
   DEVICE bool even() const {
     return aligned(p_next, v_next, p, v, y, bits) && (bits == nullptr || elements * slot / 8 % 16 == 0);
   }
 };
 
-/** Returns the largest key that one of the team has seen. */
+/** Returns the largest key that any thread of the team has seen. */
 template <class Whole, class Y, bool kBack, bool kBits, bool kSigns>
 DEVICE UnsignedOf<Whole> momentum_row(const Team& team, int64_t first, int64_t count, int32_t place, uint8_t* bits,
                                       const MomentumArgs& a) {
@@ -60,7 +72,7 @@ DEVICE UnsignedOf<Whole> momentum_row(const Team& team, int64_t first, int64_t c
   const Whole negative = a.sign < 0 ? -1 : 0;
   const Whole kept = a.sign == 0 ? 0 : -1;
   const int32_t mask = (1 << shift) - 1;
-  const int32_t others = place == 0 ? 0 : 255;  // the first elements of bytes find nothing in them yet
+  const int32_t others = place == 0 ? 0 : 255;  // the first elements of bytes find no bits in them yet
   Unsigned most = 0;
   each_at<kWholesTogether>(team, count, a.even(), [&](auto at) {
     const auto branch = load(y, at);

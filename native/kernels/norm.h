@@ -1,6 +1,7 @@
-// The root-mean-square norm of rows and the rotation of heads by their positions (src/layers/norm.ts, rotate.ts), each alone or both in one
-// pass, and their gradients. All is computed in float32 and rounded once. A row is a vector that is normed or a head of a token; without a
-// weight it is not normed, and 2 * `half` of its features turn, from the one numbered `start` on. What turns comes as pairs half a turn apart, or as neighbours.
+// The root-mean-square norm of rows and the rotation of heads by position (src/layers/norm.ts, rotate.ts), each alone
+// or both in one pass, and their gradients. Everything is computed in float32 and rounded once. A row is a vector to be
+// normed, or a head of a token. Without a weight it is not normed. 2 * `half` of its features are rotated, from feature
+// `start` on, as pairs `half` apart, or as neighbours.
 #pragma once
 #include "rows.h"
 
@@ -12,12 +13,12 @@ struct NormArgs {
   const void* x;
   /** Dense. */
   void* y;
-  /** Null without a norm. Each is added to `plus`, which is 0 or 1. */
+  /** Null without a norm. `plus` (0 or 1) is added to each weight. */
   const float* weight;
   float plus, epsilon;
-  /** 1 / sqrt(mean(x^2) + epsilon) of each row; null where nobody asks. */
+  /** 1 / sqrt(mean(x^2) + epsilon) of each row; null if it is not wanted. */
   float* scale;
-  /** [tokens, 2 * half], of which both halves are alike. */
+  /** [tokens, 2 * half]; both halves are the same. */
   const void* cos;
   const void* sin;
   int64_t start, half;
@@ -29,7 +30,7 @@ struct NormArgs {
 };
 
 struct NormGradientArgs {
-  /** `y` is the gradient of x, of x's type. */
+  /** `y` is the gradient of x, in x's type. */
   NormArgs forward;
   RowsArgs of_dy;
   const void* dy;
@@ -40,7 +41,7 @@ struct NormGradientArgs {
   DEVICE bool even() const { return forward.even() && of_dy.even(dy) && aligned(sums); }
 };
 
-/** The pairs of a row that turn: where they are in x, and by how much. */
+/** The pairs of a row that are rotated: their places in x, and the angle. */
 template <class Table, bool kNeighbours>
 struct Pairs {
   const Table* cos;
@@ -51,7 +52,7 @@ struct Pairs {
         sin(static_cast<const Table*>(a.sin) + a.of_x.token_of(row) * 2 * a.half),
         start(a.start),
         half(a.half) {}
-  /** Both features of some pairs, as they lie in x. */
+  /** The places of both features of some pairs in x. */
   template <int n>
   DEVICE At<n> first(At<n> at) const {
     return {start + (kNeighbours ? 2 * at.first : at.first)};
@@ -79,7 +80,7 @@ struct Pairs {
       b[k] = (n + k) % 2 == 0 ? firsts[(n + k) / 2] : seconds[(n + k) / 2];
     });
   }
-  /** In what they become. */
+  /** The places of the results. */
   template <int n>
   DEVICE At<n> left(At<n> at) const {
     return {start + at.first};
@@ -91,7 +92,7 @@ struct Pairs {
   DEVICE int64_t end() const { return start + 2 * half; }
 };
 
-/** y = f of some features, turned. */
+/** y = f of some features, rotated. */
 template <class Turn, class Worker, class Y, class F>
 DEVICE void turn(const Worker& worker, const Turn pairs, int64_t width, bool even, Y* y, F f) {
   each_at<kTogether>(worker, pairs.half, even, [=](auto at) {
@@ -140,7 +141,7 @@ DEVICE void norm_row(const Worker& worker, int64_t row, const NormArgs& a) {
   });
 }
 
-/** Of some pairs, the gradients of both features before they turned. */
+/** For some pairs, the gradients of both features before the rotation. */
 template <class Turn, class Y, int n>
 DEVICE void turn_some_back(const Turn& pairs, const Y* dy, At<n> at, Some<float, n>& a, Some<float, n>& b) {
   a = load(dy, pairs.left(at));
@@ -154,7 +155,7 @@ DEVICE void turn_some_back(const Turn& pairs, const Y* dy, At<n> at, Some<float,
   pairs.join(a, b);
 }
 
-/** f(at, g) for some features of x, with g the gradients of what was made of them before it turned. */
+/** f(at, g) for some features of x, with g the gradients of their values before the rotation. */
 template <class Turn, class Worker, class Y, class F>
 DEVICE void turn_back(const Worker& worker, const Turn pairs, int64_t width, bool even, const Y* dy, F f) {
   each_at<kTogether>(worker, pairs.half, even, [=](auto at) {
@@ -171,7 +172,7 @@ DEVICE void turn_back(const Worker& worker, const Turn pairs, int64_t width, boo
   });
 }
 
-/** The sum of f(at, g) likewise. */
+/** The sum of f(at, g) in the same way. */
 template <class Turn, class Worker, class Y, class F>
 DEVICE float sum_back(const Worker& worker, const Turn pairs, int64_t width, bool even, const Y* dy, F f) {
   const auto from = [&](int64_t first, int64_t end) {
@@ -217,7 +218,7 @@ DEVICE void norm_strip(const Worker& worker, int64_t strip, const NormGradientAr
       return sum;
     });
     const float mean = product * scale * scale / static_cast<float>(width);
-    // A feature is always the same thread's, so that nothing waits for zeros of others.
+    // A feature always belongs to the same thread, so no thread waits for others to write zeros.
     const bool further = row > first;
     turn_back(worker, pairs, width, even, dy, [=](auto at, const auto& g) {
       auto own = load(x, at), sum = own;
@@ -233,12 +234,12 @@ DEVICE void norm_strip(const Worker& worker, int64_t strip, const NormGradientAr
   }
 }
 
-/** No pairs. */
+/** No pairs are rotated. */
 struct Still : Pairs<float, false> {
   DEVICE Still(const NormArgs& a, int64_t row) : Pairs(a, row) { start = half = 0; }
 };
 
-/** An item is a row, and a strip; of what turns, as many of them as a team has parts. */
+/** An item is a row, or a strip; with rotation, as many of them as a team has parts. */
 template <class X, class Y>
 DEVICE void norm(const Team& team, int64_t item, const NormArgs& a) {
   norm_row<X, Y, Still>(team, item, a);
@@ -263,7 +264,7 @@ DEVICE void heads_gradient(const Team& team, int64_t item, const NormGradientArg
                           [=](int64_t i, const auto& part) { norm_strip<X, X, Turn>(part, first + i, a); });
 }
 
-// Tables are as wide as what turns, or float32; "n": neighbours.
+// Tables have the type of the rotated features, or float32; "N": neighbours.
 using Tables = Pairs<float, false>;
 using TablesN = Pairs<float, true>;
 using Narrow = Pairs<bfloat16, false>;

@@ -5,7 +5,7 @@
 namespace revmoe::kernels {
 namespace {
 
-/** A bfloat16, of which only the bits exist. */
+/** The bits of a bfloat16. */
 struct bfloat16 {
   uint16_t bits;
 };
@@ -37,7 +37,7 @@ DEVICE float magnitude(float x) { return float_of(bits_of(x) & 0x7fffffffu); }
 DEVICE float load(const float* x, int64_t i) { return x[i]; }
 DEVICE float load(const bfloat16* x, int64_t i) { return float_of(static_cast<uint32_t>(x[i].bits) << 16); }
 
-/** The nearest bfloat16, ties to even; not a number stays so. As ATen's casts. */
+/** The nearest bfloat16, ties to even; NaN stays NaN. The same as ATen's casts. */
 DEVICE uint16_t nearest_bfloat16(float value) {
   const uint32_t bits = bits_of(value);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
@@ -47,7 +47,7 @@ DEVICE uint16_t nearest_bfloat16(float value) {
 DEVICE void store(float* x, int64_t i, float value) { x[i] = value; }
 DEVICE void store(bfloat16* x, int64_t i, float value) { x[i].bits = nearest_bfloat16(value); }
 
-/** What each_lanes of a team goes through: floats side by side, wherever they lie. */
+/** The floats that each_lanes of a team takes: side by side, with any alignment. */
 template <class L>
 DEVICE L lanes_of(const float* x) {
 #ifdef REVMOE_GPU
@@ -82,8 +82,9 @@ DEVICE void store_lanes(bfloat16* x, int64_t i, const Lanes& values) {
 #endif
 
 /**
- * 32 bits that look random, one for every counter and seed: a multiplicative hash of two rounds ("lowbias32" of C. Wellons's search, MIT:
- * bias 0.11 of full avalanche, in units of 1/1000), whose input is the counter and whose middle takes the seed's upper half.
+ * 32 random-looking bits for each counter and seed: a multiplicative hash of two rounds ("lowbias32" of C. Wellons's
+ * search, MIT: bias 0.11 of full avalanche, in units of 1/1000). Its input is the counter; the seed's upper half is
+ * added in the middle.
  */
 DEVICE uint32_t random_bits(uint64_t seed, int64_t counter) {
   uint32_t x = static_cast<uint32_t>(counter) ^ static_cast<uint32_t>(seed);
@@ -98,11 +99,12 @@ DEVICE uint32_t random_bits(uint64_t seed, int64_t counter) {
 }
 
 /**
- * e^x of x between -87.3 and 88, within 2 units in the last place: 2^n p(r) with r = x - n ln 2 between +-ln 2 / 2 (Cody and Waite's two-part
- * ln 2). Not a number where x is none.
+ * e^x for x between -87.3 and 88, within 2 units in the last place: 2^n p(r) with r = x - n ln 2 between +-ln 2 / 2
+ * (Cody and Waite's two-part ln 2). NaN for NaN.
  */
 DEVICE float exponential_within(float x) {
-  // Added to 1.5 * 2^23, a number is rounded to the nearest whole one, which then stands in the lower bits: no conversion, which a GPU makes slowly.
+  // Adding 1.5 * 2^23 rounds a number to the nearest whole one, which is then in the lower bits: this avoids a
+  // conversion, which is slow on a GPU.
   const float shifted = x * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
   const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
@@ -116,13 +118,13 @@ DEVICE float exponential_within(float x) {
   return p * float_of((bits_of(shifted) + 127u) << 23);
 }
 
-/** e^x: zero below -87.3, where float32 has no ordinary number left; infinite above 88. */
+/** e^x: zero below -87.3, where float32 has no normal numbers left; infinite above 88. */
 DEVICE float exponential(float x) {
   const float power = exponential_within(x > 88.0f ? 88.0f : (x < -87.3f ? -87.3f : x));
   return x < -87.3f ? 0.0f : (x > 88.0f ? float_of(0x7f800000u) : power);
 }
 
-/** The same of x at or below zero, with fewer questions. */
+/** The same for x at or below zero, with fewer comparisons. */
 DEVICE float exponential_down(float x) {
   const float power = exponential_within(x < -87.3f ? -87.3f : x);
   return x < -87.3f ? 0.0f : power;

@@ -1,29 +1,29 @@
-// Rows as kernels see tensors of one to three dimensions: the last lies densely, the others may be parts of wider ones. And sums of dense rows,
-// in a fixed order.
+// Rows: how kernels see tensors of one to three dimensions. The last dimension is dense, the others may be parts of
+// wider tensors. And sums of dense rows, in a fixed order.
 #pragma once
 #include "groups.h"
 
 namespace revmoe::kernels {
 namespace {
 
-/** Rows of `heads` heads a token: where each begins, in elements. */
+/** Rows of `heads` heads for each token: where each begins, in elements. */
 struct RowsArgs {
   int64_t rows, heads, width;
   int64_t token, head;
 
   DEVICE int64_t token_of(int64_t row) const {
-    // A GPU divides 64 bits by hundreds of instructions, and 32 by tens.
+    // A GPU needs hundreds of instructions for a division of 64 bits, and tens for 32.
     return static_cast<int64_t>(static_cast<uint32_t>(row) / static_cast<uint32_t>(heads));
   }
   DEVICE int64_t at(int64_t row) const {
     const int64_t of = token_of(row);
     return of * token + (row - of * heads) * head;
   }
-  /** Whether rows of elements from here on begin at multiples of 16 bytes. */
+  /** Whether rows of elements from `x` on begin at multiples of 16 bytes. */
   DEVICE bool even(const void* x) const { return aligned(x) && token % kTogether == 0 && head % kTogether == 0; }
 };
 
-/** How many rows are added by one item, few enough that the compiler writes them out, and how many columns of them. */
+/** Number of rows that one item adds, few enough that the compiler unrolls the loop, and number of their columns. */
 constexpr int64_t kRowsTogether = 16;
 constexpr int64_t kColumnsTogether = 256;
 

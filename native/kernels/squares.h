@@ -1,5 +1,5 @@
-// The sum of the squares of float32 values, in float64: a partial sum of each chunk, and their sum in order, so that it is the same for any
-// number of threads.
+// The sum of the squares of float32 values, in float64: a partial sum for each chunk, and their sum in order, so it is
+// the same for any number of threads.
 #pragma once
 #include "numbers.h"
 
@@ -27,7 +27,7 @@ struct TotalArgs {
   double* totals;
 };
 
-/** Of a chunk of sums; sums of these are brought together in the same way until one is left. */
+/** The total of a chunk of sums; totals are added in the same way until one is left. */
 DEVICE void total_of_sums(const Team& team, int64_t chunk, const TotalArgs& a) {
   const double* const sums = a.sums + chunk * kChunkElements;
   const double total = team.sum<double>(chunk_size(chunk, a.count), [=](int64_t i) { return sums[i]; });

@@ -1,7 +1,8 @@
-// Residual streams on a grid of whole numbers (src/reversible/streams.ts), each step in one pass. What a branch adds is y times a scale, rounded
-// once to the nearest whole number, ties to even: in float32 for int32, in float64 for int64. Sums and shifts are of whole numbers, so
-// that the way back has every bit. An item is a chunk of elements; where bits are kept, a chunk of their bytes.
-// What leaves half of the range is noted in two flags: the largest such product, and the largest such element of a stream.
+// Residual streams on an integer grid (src/reversible/streams.ts), each step in one pass. A branch's output y is
+// multiplied by a scale and rounded once to the nearest whole number, ties to even: in float32 for int32, in float64
+// for int64. Sums and shifts are of whole numbers, so the inverse gives back every bit. An item is a chunk of elements;
+// if bits are kept, a chunk of their bytes. Values beyond half of the range are noted in two flags: the largest such
+// product, and the largest such element of a stream.
 #pragma once
 #include "groups.h"
 
@@ -28,7 +29,10 @@ DEVICE double double_of(uint64_t bits) {
 #endif
 }
 
-/** The unsigned numbers of a stream's width, the floats that are rounded to it, and where a stream and its products end. */
+/**
+ * The unsigned type of a stream's width, the float type that is rounded to it, and the limits of a stream and of its
+ * products.
+ */
 template <class Whole>
 struct Grid;
 template <>
@@ -54,13 +58,13 @@ using UnsignedOf = typename Grid<Whole>::Unsigned;
 template <class Whole>
 using FloatOf = typename Grid<Whole>::Float;
 
-/** a + b, which comes round where it leaves the range; what does was noted. */
+/** a + b, which wraps around if it leaves the range; such a case was noted. */
 template <class Whole>
 DEVICE Whole plus(Whole a, Whole b) {
   return static_cast<Whole>(static_cast<UnsignedOf<Whole>>(a) + static_cast<UnsignedOf<Whole>>(b));
 }
 
-/** x, or -x where `flip` is -1 in place of 0. */
+/** x, or -x if `flip` is -1 and not 0. */
 template <class Whole>
 DEVICE Whole flipped(Whole x, Whole flip) {
   return plus<Whole>(x ^ flip, flip & 1);
@@ -72,14 +76,16 @@ DEVICE UnsignedOf<Whole> magnitude_of(Whole x) {
   return x < 0 ? 0 - all : all;
 }
 
-/** A product on the grid, 0 where it is too large or no number; then `key` is above all magnitudes, and holds the product's bits. */
+/**
+ * A product on the grid; 0 if it is too large or NaN: then `key` is above all magnitudes, and has the product's bits.
+ */
 template <class Whole>
 DEVICE Whole rounded(FloatOf<Whole> product, UnsignedOf<Whole>* key) {
   using G = Grid<Whole>;
   using Unsigned = UnsignedOf<Whole>;
   const Unsigned bits = bits_of(G::nearest(product));
   const Unsigned size = bits & ~G::kTop;
-  // By masks: compilers make a branch of a key that is hardly ever more than 0, and then no vectors.
+  // With masks, because for a key that is rarely above 0 compilers make a branch, and then do not vectorise.
   const Unsigned beyond = 0 - static_cast<Unsigned>(size >= bits_of(static_cast<FloatOf<Whole>>(G::kLimit)));
   *key = (size | G::kTop) & beyond;
   return static_cast<Whole>(G::of_bits(bits & ~beyond));
@@ -90,7 +96,7 @@ DEVICE T larger(T a, T b) {
   return a > b ? a : b;
 }
 
-/** flags: of products, of elements. Numbers that are not negative have the order of their bits; what is no number is above them. */
+/** flags: of products, of elements. Non-negative floats are ordered like their bits; NaN is above them. */
 template <class Whole>
 DEVICE void note(const Team& team, UnsignedOf<Whole> key, uint64_t* flags) {
   using G = Grid<Whole>;
@@ -100,7 +106,7 @@ DEVICE void note(const Team& team, UnsignedOf<Whole> key, uint64_t* flags) {
   team.once([=] { raise_to(flags + (is_product ? 0 : 1), bits_of(value)); });
 }
 
-/** What a thread of a GPU takes of a stream at a time. */
+/** Number of elements of a stream that a thread of a GPU takes at a time. */
 constexpr int kWholesTogether = 4;
 
 struct StreamAddArgs {
@@ -133,7 +139,7 @@ DEVICE void stream_add(const Team& team, int64_t chunk, const StreamAddArgs& a) 
 struct StreamFloatArgs {
   float* x;
   void* stream;
-  const void* less;  // taken from the stream first; null for nothing
+  const void* less;  // subtracted from the stream first; null for none
   int64_t elements;
   double unit;
 };

@@ -1,6 +1,6 @@
-// Updates whose elements know nothing of each other, in one pass over gradient, state and weight. An item is a chunk. The equations are those
-// of the optimizers' files (src/optim), in the same order of operations, so that the values are those of ATen's operators. Gradients are
-// multiplied by `gradient_scale` (clipping) on the way.
+// Updates that treat each element by itself, in one pass over gradient, state and weight. An item is a chunk. The
+// equations are those of the optimizers' files (src/optim), in the same order of operations, so the values are those of
+// ATen's operators. Gradients are multiplied by `gradient_scale` (clipping) on the way.
 #pragma once
 #include "weight.h"
 
@@ -31,7 +31,7 @@ DEVICE void store_weight(const Team& team, int64_t chunk, const MoveArgs& a) {
       Read<float>{a.u + first});
 }
 
-/** Of AdamW in either width of state. `new1` is 1 - beta1, as float64 has it. */
+/** Numbers of AdamW for both widths of state. `new1` is 1 - beta1, computed in float64. */
 struct AdamArgs {
   float beta1, beta2, new1, new2, epsilon;
   /** 1 - learning rate * decay; learning rate / (1 - beta1^t); 1 / sqrt(1 - beta2^t). */
@@ -75,7 +75,10 @@ struct BufferArgs {
   int64_t elements;
   float gradient_scale;
   float keep, rate;
-  /** Lion: of the kept mean in the direction, and its decay; 1 minus these. The others: the momentum alone. */
+  /**
+   * Lion: the share of the kept mean in the direction, and its decay; then 1 minus these. The others use only the
+   * momentum.
+   */
   float beta1, beta2, new1, new2;
 };
 
@@ -105,7 +108,7 @@ DEVICE void lion(const Team& team, int64_t chunk, const BufferArgs& a) {
       Weight(a.weight, first), Changed<float>{a.buffer + first}, Read<float>{a.g + first});
 }
 
-/** Muon's: the gradient becomes the direction that is orthogonalised. */
+/** For Muon: the gradient becomes the direction that is orthogonalised. */
 DEVICE void nesterov(const Team& team, int64_t chunk, const BufferArgs& a) {
   const int64_t first = chunk * kChunkElements;
   each_of(

@@ -1,5 +1,6 @@
-// AdamW with moments in 8 bits (src/optim/state/block-quantize.ts) in one pass. Blocks of elements share a scale: their largest magnitude. An item
-// is so many blocks that it pays to have the maps near, in a GPU's shared memory; a warp does a block.
+// AdamW with moments in 8 bits (src/optim/state/block-quantize.ts) in one pass. Blocks of elements share a scale: their
+// largest magnitude. A warp does a block. An item has enough blocks to make it worthwhile to copy the maps to a GPU's
+// shared memory.
 #pragma once
 #include "update.h"
 
@@ -8,20 +9,26 @@ namespace {
 
 constexpr int64_t kBlockElements = 256;
 constexpr int64_t kBlocksOfItem = 32;
-/** Of a block of zeros, so that nothing is divided by zero. */
+/** Scale of a block of zeros, so that nothing is divided by zero. */
 constexpr float kSmallestScale = 1e-38f;
-/** 2^-24, below which all is nearest to zero; its upper 16 bits, and how many go on from there to more than 1. */
+/**
+ * 2^-24: smaller magnitudes are nearest to zero. Then its upper 16 bits, and how many such halves there are from it to
+ * above 1.
+ */
 constexpr float kSmallest = 1.0f / (1 << 24);
 constexpr int32_t kSmallestUpper = 103 * 128;
 constexpr int32_t kMagnitudes = 24 * 128 + 8;
 
-/** The dynamic map in ascending order, the middle between each value and the next, and the code of the smallest float32 with given upper 16 bits, of the negative ones behind. */
+/**
+ * The dynamic map in ascending order, the middle between each value and the next, and for given upper 16 bits the code
+ * of the smallest float32 with them; those of negative numbers come last.
+ */
 template <bool kSigned>
 struct alignas(uint64_t) Map {
   float values[256] = {}, bounds[256] = {};
   uint8_t lowest[2 * kMagnitudes] = {};
 #ifndef REVMOE_GPU
-  /** The same for all upper 16 bits: too large for a GPU's shared memory, and less to do for each element. */
+  /** The same for all upper 16 bits: too large for a GPU's shared memory, but less work for each element. */
   uint8_t by_upper[1 << 16] = {};
 #endif
 
@@ -54,14 +61,17 @@ struct alignas(uint64_t) Map {
 #endif
   }
 
-  /** In `lowest`, of a float32's upper 16 bits. */
+  /** The place in `lowest` for a float32's upper 16 bits. */
   DEVICE static constexpr int32_t place_of(int32_t upper) {
     const int32_t at = (upper & 0x7fff) - kSmallestUpper;
     const int32_t negative = kSigned && upper >> 15 != 0 ? kMagnitudes : 0;
     return (at < 0 ? 0 : (at < kMagnitudes ? at : kMagnitudes - 1)) + negative;
   }
 
-  /** The nearest value's. No two bounds have their upper 16 bits in common, so that these say the code or the one below. */
+  /**
+   * The code of the nearest value. No two bounds have the same upper 16 bits, so these give the code or the one below
+   * it.
+   */
   DEVICE uint8_t code_of(float share) const {
     const auto upper = static_cast<int32_t>(bits_of(share) >> 16);
 #ifdef REVMOE_GPU
@@ -75,7 +85,7 @@ struct alignas(uint64_t) Map {
 template <bool kSigned>
 constexpr Map<kSigned> kMap;
 
-/** A map, copied to where a team has it near: a GPU's shared memory. */
+/** A map, copied to a GPU's shared memory; on a CPU, the map itself. */
 template <bool kSigned>
 DEVICE const Map<kSigned>& near(const Team& team) {
 #ifdef REVMOE_GPU
@@ -94,7 +104,7 @@ struct MomentArgs {
   float* scales;
 };
 
-/** What makes numbers between -1 and 1 of those of a block, up to the last bit. */
+/** The factor that brings a block's numbers between -1 and 1, up to the last bit. */
 DEVICE float share_of(float scale) { return 1 / (scale > kSmallestScale ? scale : kSmallestScale); }
 
 struct AdamW8bitArgs {
@@ -112,7 +122,8 @@ DEVICE void update_block(const Worker& worker, int64_t block, const AdamW8bitArg
                          const Map<false>& of_v) {
   const int64_t first = block * kBlockElements;
   const int64_t n = a.elements - first < kBlockElements ? a.elements - first : kBlockElements;
-  // By a sum, which all threads of the worker must reach: none reads a scale that another has written already.
+  // Read through a sum, which all threads of the worker must reach, so none reads a scale that another has already
+  // overwritten.
   const auto scale_of = [&](const float* scales) {
     return worker.template sum<float>(1, [=](int64_t) { return scales[block]; });
   };

@@ -1,5 +1,6 @@
-// A stored weight as an update sees it: float32 values that are loaded, changed and stored. In float32 as they are; in bfloat16, rounded up or
-// down by chance (src/optim/weights/rounding.ts); in bfloat16 with an int8 below it, which makes 24 bits (src/optim/weights/correction.ts).
+// A stored weight as an update sees it: float32 values that are loaded, changed and stored. float32 is stored
+// unchanged; bfloat16 is rounded up or down at random (src/optim/weights/rounding.ts); or bfloat16 has an int8 below
+// it, which makes 24 bits (src/optim/weights/correction.ts).
 #pragma once
 #include "elements.h"
 
@@ -9,11 +10,11 @@ namespace {
 struct WeightArgs {
   void* values;
   int8_t* correction;
-  /** Of the random bits; the number of the first element among them, where this is a part of a weight. */
+  /** Seed of the random bits; the number of the first element among them, if this is a part of a weight. */
   uint64_t seed;
   int64_t first;
 
-  /** Goes on to what lies `elements` of `size` bytes behind. */
+  /** Moves on by `elements` elements of `size` bytes. */
   void advance(int64_t elements, int64_t size) {
     values = static_cast<char*>(values) + elements * size;
     if (correction != nullptr) correction += elements;
@@ -21,12 +22,12 @@ struct WeightArgs {
   }
 };
 
-/** Elements from one of the weight on, as those of elements.h; so are the others. */
+/** A weight's elements from `first` on, for use as in elements.h; so are the next two. */
 struct Plain : Changed<float> {
   DEVICE Plain(const WeightArgs& args, int64_t first) : Changed<float>{static_cast<float*>(args.values) + first} {}
 };
 
-/** Of a bfloat16. Its bits are written as they are: added to, those of a GPU's own would become zero. */
+/** NaN as a bfloat16. It is written directly, because a GPU's own NaN would become zero when bits are added to it. */
 constexpr uint32_t kNotANumber = 0x7fc0u;
 
 struct Rounded {
@@ -43,7 +44,7 @@ struct Rounded {
     for (int each = 0; each < kNeighbours; each++) x.of[each] = kernels::load(bits.of, each);
     return x;
   }
-  /** 16 random bits are added below the kept ones, and the rest is cut: E[stored] = value. */
+  /** Adds 16 random bits below the kept ones, then cuts the rest: E[stored] = value. */
   template <bool kWhole>
   DEVICE void store(int64_t i, int64_t count, const Neighbours<float>& x) const {
     Neighbours<bfloat16> bits;
@@ -72,7 +73,7 @@ struct Corrected {
                             (static_cast<uint32_t>(static_cast<int32_t>(low.of[each])) << 8));
     return x;
   }
-  /** The nearest number of 24 bits, and of it the nearest bfloat16. */
+  /** The nearest number of 24 bits, and the bfloat16 nearest to that. */
   template <bool kWhole>
   DEVICE void store(int64_t i, int64_t count, const Neighbours<float>& x) const {
     Neighbours<bfloat16> highs;

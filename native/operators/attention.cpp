@@ -1,10 +1,13 @@
-// Causal attention of documents one behind the other, in bfloat16 on a CPU that multiplies it (AVX512-BF16 or AMX), and its gradients:
-//   revmoe::document_attention            o = softmax(q k' / sqrt(C)) v, and the logarithm L of each query's sum of exponentials
-//   revmoe::document_attention_gradient   of q, k and v, from do, o and L
-// The equations and the order of sums are those of FlashAttention-2 (src/layers/attention/tiled.ts); scores, sums and what is added up are float32,
-// factors of products bfloat16. Products go through libtorch's small ones (cpublas::brgemm), of one size each, for which oneDNN writes
-// code once: documents end with rows of zeros. A thread takes a document's head of keys with all heads of queries that
-// share it, so that results know nothing of the number of threads. The operators exist only where they can run.
+// Causal attention of documents in a row, in bfloat16 on a CPU with products for it (AVX512-BF16 or AMX), and its
+// gradients:
+//   revmoe::document_attention            o = softmax(q k' / sqrt(C)) v, and the logarithm L of each query's sum of
+//                                         exponentials
+//   revmoe::document_attention_gradient   gradients of q, k and v, from do, o and L
+// The equations and the order of sums are those of FlashAttention-2 (src/layers/attention/tiled.ts); scores and sums
+// are float32, factors of products bfloat16. Products are libtorch's small ones (cpublas::brgemm), all with the same
+// sizes, for which oneDNN compiles code once; so documents are padded with rows of zeros. A thread takes a document's
+// key head with all query heads that share it, so results do not depend on the number of threads. The operators exist
+// only on CPUs where they can run.
 #include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
 #include <torch/library.h>
@@ -40,7 +43,7 @@ Sizes checked(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at:
   return {q.size(1), k.size(1), q.size(2)};
 }
 
-// Calls `work` with a document's first token and length, a head of keys, and workspace, for every one of them.
+// Calls `work` for each key head of each document, with the document's first token and length, the head, and workspace.
 void for_each_head(at::IntArrayRef documents, int64_t groups, int64_t bytes,
                    const std::function<void(int64_t first, int64_t length, int64_t group, char* space)>& work) {
   const auto count = static_cast<int64_t>(documents.size()) * groups;
@@ -133,7 +136,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> document_attention_gradient(
                     pair_rows(queries, length, all, width, of.query_pairs);
                     pair_columns(d_outs, length, all, width, of.d_out);
                     pair_rows(d_outs, length, all, width, of.d_out_pairs);
-                    // Rows behind the end are zeros, of which nothing comes whatever their weights are.
+                    // Rows after the end are zeros, so they add nothing, whatever their weights are.
                     std::fill_n(of.sums, all, 0.0f);
                     std::fill_n(of.inner, all, 0.0f);
                     std::copy_n(sums + head * tokens + first, length, of.sums);
@@ -167,7 +170,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> document_attention_gradient(
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
   __builtin_cpu_init();
-  // Whoever has AMX has this, too.
+  // A CPU with AMX has this, too.
   if (!__builtin_cpu_supports("x86-64-v4") || !__builtin_cpu_supports("avx512bf16")) return;
   library.def("document_attention(Tensor q, Tensor k, Tensor v, int[] documents) -> (Tensor out, Tensor sums)",
               &document_attention);

@@ -1,5 +1,5 @@
-// Tiles of attention in bfloat16 (attention.cpp): a thread's workspace, rows packed as the processor multiplies them, scores made
-// into weights, and gradients of scores. All is of one thread.
+// Tiles of attention in bfloat16 (attention.cpp): a thread's workspace, rows packed as the processor multiplies them,
+// weights from scores, and gradients of scores. Everything belongs to one thread.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <ATen/native/CPUBlas.h>
@@ -9,7 +9,7 @@
 
 #include "kernels/numbers.h"
 
-// What a loop is compiled for. Products and sums are fused nowhere, so that bits do not follow the compiler's choice.
+// The target of loops. Products and sums are never fused, so that bits do not depend on the compiler's choice.
 #define REVMOE_WIDE __attribute__((target("arch=x86-64-v4"), optimize("O3", "fp-contract=off", "no-trapping-math")))
 
 namespace revmoe {
@@ -17,7 +17,7 @@ namespace {
 
 using kernels::bfloat16;
 
-// Queries and keys of a tile of scores.
+// Number of queries, and of keys, in a tile of scores.
 constexpr int64_t kTile = 128;
 constexpr float kLeast = -3.4028235e38f;
 
@@ -34,7 +34,7 @@ Rows rows_of(const at::Tensor& t_THC, int64_t first, int64_t head) {
   return {static_cast<bfloat16*>(t_THC.data_ptr()) + first * t_THC.stride(0) + head * t_THC.stride(1), t_THC.stride(0)};
 }
 
-// A thread's workspace, given out from its start.
+// A thread's workspace, handed out from its start.
 class Space {
  public:
   explicit Space(char* at) : at_(at) {}
@@ -88,7 +88,7 @@ struct GradientSpace {
         inner(space.take<float>(tokens)) {}
 };
 
-// c = a b, or += it: b in pairs of rows, as the processor takes them.
+// c = a b, or += it, with b in pairs of rows, as the processor needs them.
 void multiply(int64_t rows, int64_t columns, int64_t inner, const bfloat16* a, const bfloat16* b, int64_t b_columns,
               float* c, int64_t c_columns, bool add) {
   const auto* const left = reinterpret_cast<const at::BFloat16*>(a);
@@ -96,13 +96,13 @@ void multiply(int64_t rows, int64_t columns, int64_t inner, const bfloat16* a, c
   at::native::cpublas::brgemm(rows, columns, inner, inner, b_columns, c_columns, add, left, right, c);
 }
 
-// Rows as they are, with zeros behind `count` of them up to `all`.
+// Copies `count` rows, and adds zeros up to `all` rows.
 REVMOE_WIDE void copy_rows(const Rows& from, int64_t count, int64_t all, int64_t width, bfloat16* into) {
   for (int64_t i = 0; i < count; i++) std::copy_n(from.row(i), width, into + i * width);
   std::fill_n(into + count * width, (all - count) * width, bfloat16{0});
 }
 
-// [all / 2, width, 2]: two rows element by element in turn.
+// [all / 2, width, 2]: the elements of two rows alternate.
 REVMOE_WIDE void pair_rows(const Rows& from, int64_t count, int64_t all, int64_t width, bfloat16* into) {
   auto* const words = reinterpret_cast<uint32_t*>(into);
   for (int64_t i = 0; i < all; i += 2) {
@@ -115,7 +115,7 @@ REVMOE_WIDE void pair_rows(const Rows& from, int64_t count, int64_t all, int64_t
   }
 }
 
-// [width / 2, all, 2]: the same of the transposed rows.
+// [width / 2, all, 2]: the same for the transposed rows.
 REVMOE_WIDE void pair_columns(const Rows& from, int64_t count, int64_t all, int64_t width, bfloat16* into) {
   auto* const words = reinterpret_cast<uint32_t*>(into);
   constexpr int64_t kBlock = 16;
@@ -138,7 +138,7 @@ REVMOE_WIDE void pair_columns(const Rows& from, int64_t count, int64_t all, int6
   }
 }
 
-// [width, kTile] of rows [kTile, width].
+// [width, kTile] from rows [kTile, width].
 REVMOE_WIDE void turn(const bfloat16* rows, int64_t width, bfloat16* into) {
   constexpr int64_t kBlock = 32;
   for (int64_t first = 0; first < kTile; first += kBlock) {
@@ -148,13 +148,14 @@ REVMOE_WIDE void turn(const bfloat16* rows, int64_t width, bfloat16* into) {
   }
 }
 
-// Sums side by side: 32 at a time.
+// Adds 32 partial sums side by side.
 template <class F>
 inline __attribute__((always_inline)) float sum_of(int64_t n, F f) {
   return kernels::Team().sum<float>(n, f);
 }
 
-// exp(S - most) of a tile's rows, which see `seen` keys and one more each, and everything so far brought to the new maximum.
+// exp(S - most) of a tile's rows; the first row sees `seen` keys, and each further row one more. Everything so far is
+// rescaled to the new maximum.
 REVMOE_WIDE void weigh(const ForwardSpace& of, int64_t width, int64_t seen, float scale) {
   const kernels::Team team;
   for (int64_t row = 0; row < kTile; row++) {
@@ -177,7 +178,8 @@ REVMOE_WIDE void weigh(const ForwardSpace& of, int64_t width, int64_t seen, floa
   }
 }
 
-// P' = exp(S' - L) and dS' = P' (dP' - D) of a tile whose rows are keys: as rows, and dS' in pairs of rows, too. On the diagonal, key i is seen from query i on.
+// P' = exp(S' - L) and dS' = P' (dP' - D) of a tile whose rows are keys: as rows, and dS' in pairs of rows, too. On the
+// diagonal, queries from i on see key i.
 REVMOE_WIDE void differentiate(const GradientSpace& of, int64_t first_query, bool diagonal, float scale) {
   const float *const sums = of.sums + first_query, *const inner = of.inner + first_query;
   for (int64_t key = 0; key < kTile; key += 2) {

@@ -1,4 +1,5 @@
-// A tile of tokens of a layer with a gated delta rule, for some of its heads of keys: which kernels and products follow one another, both ways.
+// A tile of tokens of a layer with a gated delta rule, for some of its key heads: the sequence of kernels and products,
+// forward and backward.
 #pragma once
 #include <algorithm>
 
@@ -14,7 +15,7 @@ using kernels::DeltaArgs;
 using kernels::DeltaSizes;
 using kernels::Kernel;
 
-// A kernel for rows of float32 and one for rows of bfloat16.
+// A kernel for rows of float32, and one for rows of bfloat16.
 struct OfRows {
   const Kernel &of_float, &of_bfloat16;
 };
@@ -28,7 +29,7 @@ class DeltaTile {
 
   int64_t chunks() const { return (s_.tokens + s_.chunk - 1) / s_.chunk; }
 
-  // Of heads of keys: the output, and the state, in place.
+  // For some key heads: the output, and the state in place.
   void forward(int64_t first_key, int64_t keys, float* state) {
     heads(first_key, keys);
     through([&](int64_t) { return state; }, [&](int64_t) { return state; }, /*outputs=*/true);
@@ -75,7 +76,7 @@ class DeltaTile {
   void product(const Matrices& into, const Matrices& a, const Matrices& b, int64_t count, Sum sum = Sum::kNone) {
     multiply(count, into, a, b, sum, device_);
   }
-  // By head of keys or of values, those of the chunk's slot first; without a slot, those of the scratch.
+  // Matrices by key head or by value head, from the chunk's slot on; without a slot, those of the scratch memory.
   Matrices by_key(float* at, bool kept, int64_t rows, int64_t columns, int64_t row_step, int64_t rows_of_chunk) const {
     const int64_t step = rows_of_chunk * s_.chunk * row_step;
     const int64_t slot = kept ? s_.slot(s_.first_chunk) * s_.key_heads : 0;
@@ -98,7 +99,7 @@ class DeltaTile {
   }
   Matrices tokens(float* at, bool kept) const { return by_key(at, kept, s_.size, s_.values(), s_.values(), 1); }
 
-  // All chunks; those that are alike may be prepared together.
+  // Goes through all chunks; equal ones may be prepared together.
   template <class Before, class After>
   void through(const Before& before, const After& after, bool outputs) {
     const int64_t full = s_.tokens / s_.chunk;

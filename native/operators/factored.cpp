@@ -1,4 +1,5 @@
-// The update with a factored second moment (native/kernels/factored.h, src/optim/factored.ts): five launches for matrices side by side.
+// The update with a factored second moment (native/kernels/factored.h, src/optim/factored.ts): five launches for
+// matrices side by side.
 #include <torch/library.h>
 
 #include <algorithm>
@@ -9,8 +10,8 @@
 namespace revmoe {
 namespace {
 
-// Elements of the matrices that pass together. On a CPU so few that the later passes find gradients in its cache; workspaces are as large as
-// these need.
+// Elements of the matrices that are updated together. On a CPU few enough that the later passes find gradients in its
+// cache. Workspaces have the size that these need.
 constexpr int64_t kTogetherOnCpu = int64_t{1} << 20;
 constexpr int64_t kTogetherOnGpu = int64_t{1} << 28;
 
@@ -33,7 +34,7 @@ kernels::FactoredArgs args_of(const Stored& stored, const at::Tensor& g, const S
   return args;
 }
 
-// Shares out the bytes of one tensor, float64 before float32.
+// Divides the bytes of one tensor, float64 before float32.
 struct Workspace {
   char* next;
   template <class Element>
@@ -59,7 +60,8 @@ void factored_(at::Tensor w, const c10::optional<at::Tensor>& correction, int64_
   args.rows = rows;
   args.columns = columns;
   args.elements = elements;
-  // By the matrix alone, so that it has the same bits among others: a 64th of its rows, in eights, at most 256.
+  // Depends only on the matrix, so it gets the same bits together with others: a 64th of its rows, in multiples of 8,
+  // at most 256.
   args.height = std::min<int64_t>((rows + 511) / 512, 32) * 8;
   args.bands = (rows + args.height - 1) / args.height;
   const int64_t most = (device.is_cpu() ? kTogetherOnCpu : kTogetherOnGpu) / elements;

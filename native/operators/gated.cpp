@@ -1,4 +1,5 @@
-// revmoe::gated, f(gate) x with f silu or sigmoid: one pass each way (native/kernels/gated.h). A graph keeps gate and x as they are.
+// revmoe::gated, f(gate) x with f silu or sigmoid: one pass per direction (native/kernels/gated.h). A graph keeps gate
+// and x unchanged.
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -31,7 +32,7 @@ Pair pair_for(const at::Tensor& x, const std::string& function) {
               : Pair{sigmoid_gated_bfloat16, sigmoid_gated_bfloat16_gradient};
 }
 
-// Arguments without what is written.
+// Arguments, except the results.
 GatedArgs args_of(const at::Tensor& gate, const at::Tensor& x) {
   TORCH_CHECK(gate.sizes() == x.sizes() && gate.scalar_type() == x.scalar_type(), "the gate is of something else");
   return {rows_of(gate, x.device()), rows_of(x, x.device()), gate.data_ptr(), x.data_ptr(), nullptr};

@@ -1,7 +1,7 @@
-// revmoe::gated_delta_ and revmoe::gated_delta_backward_: all that a layer with a gated delta rule does to a tile of tokens between its
-// projections (native/kernels/delta*.h), forward, and back with what is computed again. Products are the BLAS's. On a CPU a thread takes a
-// head of keys through all chunks, so that its parts stay in the cache; on a GPU a launch takes all heads, and where it can all chunks.
-// Workspace is the caller's: src/torch/ops/delta.ts says how much.
+// revmoe::gated_delta_ and revmoe::gated_delta_backward_: all that a layer with a gated delta rule does to a tile of
+// tokens between its projections (native/kernels/delta*.h), forward, and backward with recomputation. Products are the
+// BLAS's. On a CPU a thread takes a key head through all chunks, so that its data stays in the cache; on a GPU a launch
+// takes all heads and, if possible, all chunks. The caller makes the workspace: src/torch/ops/delta.ts has its size.
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <torch/library.h>
 
@@ -13,7 +13,8 @@
 namespace revmoe {
 namespace {
 
-// Calls `work` with the first of some heads of keys and how many: one each on a CPU, shared out among the threads, and all at once elsewhere.
+// Calls `work` with the first of some key heads and their number: on a CPU one at a time, distributed over the threads;
+// elsewhere all at once.
 void for_heads(int64_t heads, c10::Device device, const std::function<void(int64_t, int64_t)>& work) {
   if (!device.is_cpu()) return work(0, heads);
   const OneBlasThread guard;

@@ -1,4 +1,4 @@
-// Launching, and which of its three forms a kernel has on this CPU.
+// Launches kernels, and chooses which of its three forms a kernel has on this CPU.
 #include "operators/launch.hpp"
 
 #include <ATen/Parallel.h>
@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kKinds[] = {"plain", "avx2", "avx512"};
 
-// REVMOE_CPU=plain or avx2 takes less than the CPU has, to compare.
+// REVMOE_CPU=plain or avx2 uses less than the CPU has, for comparison.
 size_t kind_of_cpu() {
   size_t kind = 0;
 #ifdef __x86_64__
@@ -41,8 +41,8 @@ void check_dense(const at::Tensor& tensor, at::ScalarType type, c10::Device devi
 
 void share_out(int64_t items, const std::function<void(int64_t first, int64_t end)>& work) {
   if (items == 1 || at::in_parallel_region() || emulates()) return work(0, items);  // the emulated GPU has one thread
-  // at::parallel_for is compiled where it is called, so it would need libtorch's own OpenMP here; TensorIterator was compiled with it. It shares
-  // out bytes that nobody touches: one for each item.
+  // at::parallel_for is compiled in its caller, so it would need libtorch's own OpenMP here; TensorIterator was
+  // compiled with it. It distributes bytes that nobody reads or writes: one for each item.
   static char first;
   at::Tensor all = at::from_blob(&first, {items}, at::kByte);
   at::TensorIterator::nullary_op(all).for_each(

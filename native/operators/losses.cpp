@@ -1,8 +1,8 @@
-// Losses over the vocabulary and what their gradients are added to, each in one pass:
-//   revmoe::cross_entropy_   logits of a tile and the token to predict of each row, to figures of the rows and gradients in the logits' place
-//   revmoe::divergence_      the same of the logits of a teacher beside them, which are read alone
-//   revmoe::accumulate_      a bfloat16 tensor added to a float32 one, or copied into it where it is the first
-// Figures are float64 [rows, 2]: the row's loss, and 1 where its label has the largest logit.
+// Losses over the vocabulary, and adding products to gradients, each in one pass:
+//   revmoe::cross_entropy_   a tile's logits and each row's next token give the rows' figures; gradients replace logits
+//   revmoe::divergence_      the same with a teacher's logits, which are only read
+//   revmoe::accumulate_      adds a bfloat16 tensor to a float32 one, or copies it if it is the first
+// Figures are float64 [rows, 2]: the row's loss, and 1 if its label has the largest logit.
 #include <torch/library.h>
 
 #include "kernels/gradient.h"

@@ -1,10 +1,11 @@
-// Products of float32 matrices that lie anywhere, many of a kind at once: one call of the BLAS each on a CPU, one for all on a GPU.
+// Products of float32 matrices at any addresses, many of a kind at once: on a CPU one call of the BLAS for each, on a
+// GPU one for all.
 #pragma once
 #include <ATen/ATen.h>
 
 namespace revmoe {
 
-// Matrices of float32, so many elements one behind the other, whose rows are so far apart.
+// float32 matrices, `step` elements apart, with rows that are `row_step` elements apart.
 struct Matrices {
   float* at;
   int64_t step, rows, columns, row_step;
@@ -25,7 +26,7 @@ struct Matrices {
 
 enum class Sum { kNone, kAdd };
 
-// `count` products, into or added to `into`.
+// `count` products, written or added to `into`.
 inline void multiply(int64_t count, const Matrices& into, const Matrices& a, const Matrices& b, Sum sum,
                      c10::Device device) {
   if (!device.is_cpu()) {

@@ -1,6 +1,6 @@
-// revmoe::rms_norm, the norm of rows, and revmoe::rotate, heads turned by their positions, with a norm of each before it where there is a
-// weight. One pass each way (native/kernels/norm.h). A graph keeps x as it is, and a number for each row that is normed; gradients of the
-// weight are summed by strips of rows, then those sums, always in the same order.
+// revmoe::rms_norm, the norm of rows, and revmoe::rotate, which rotates heads by position, with a norm of each before
+// it if there is a weight. One pass per direction (native/kernels/norm.h). A graph keeps x unchanged, and a number for
+// each normed row. Gradients of the weight are added up in strips of rows, then over strips, always in the same order.
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -21,7 +21,7 @@ using kernels::NormGradientArgs;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Rows of a strip, unless that makes more than so many strips.
+// Rows of a strip, and most strips; if there would be more, strips are larger.
 constexpr int64_t kStripRows = 16;
 constexpr int64_t kMostStrips = 8192;
 
@@ -36,7 +36,7 @@ int64_t height_of(int64_t rows) { return std::max(kStripRows, (rows + kMostStrip
 
 bool is_wide(const at::Tensor& x) { return x.scalar_type() == at::kFloat; }
 
-// Arguments without what is written.
+// Arguments, except the results.
 NormArgs args_of(const at::Tensor& x, const optional<at::Tensor>& weight, const optional<at::Tensor>& cos,
                  const optional<at::Tensor>& sin, const How& how) {
   NormArgs args{};
@@ -69,7 +69,7 @@ struct Pair {
   Kernel forward, gradient;
 };
 
-// Which kernels, by the types of all and by how features turn, if they do.
+// The kernels for these types and for this form of rotation, if there is one.
 Pair pair_for(const at::Tensor& x, const optional<at::Tensor>& cos, const How& how) {
   using namespace kernels;
   if (!cos.has_value()) {
@@ -86,7 +86,7 @@ Pair pair_for(const at::Tensor& x, const optional<at::Tensor>& cos, const How& h
                         : Pair{heads_bfloat16, heads_bfloat16_gradient};
 }
 
-// A kernel's items: rows or strips, or some of them at a time where heads turn.
+// Number of a kernel's items: rows or strips, or groups of them if heads are rotated.
 int64_t items_of(int64_t count, bool turns) {
   return turns ? (count + kernels::kSmallParts - 1) / kernels::kSmallParts : count;
 }

@@ -9,7 +9,7 @@ namespace revmoe {
 /** Whether the elements of a row lie side by side. */
 inline bool has_rows(const at::Tensor& x) { return x.dim() > 0 && (x.size(-1) == 1 || x.stride(-1) == 1); }
 
-/** The tensor itself where its rows can be read as they lie, else a dense copy. */
+/** The tensor itself if its rows are dense, else a dense copy. */
 inline at::Tensor with_rows(const at::Tensor& x) { return has_rows(x) ? x : x.contiguous(); }
 
 /** The rows of a float32 or bfloat16 tensor on this device. */

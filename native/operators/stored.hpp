@@ -1,11 +1,14 @@
-// A stored weight and what lies beside it, from tensors to what kernels take.
+// A stored weight and the tensors beside it, as arguments of kernels.
 #pragma once
 #include "kernels/weight.h"
 #include "operators/launch.hpp"
 
 namespace revmoe {
 
-/** Of a weight: its values, what is below them (a correction), the seed of its random bits, and the number of its first element among these. */
+/**
+ * A weight: its values, what is below them (a correction), the seed of its random bits, and the number of its first
+ * element among these.
+ */
 struct Stored {
   at::Tensor w;
   c10::optional<at::Tensor> correction;
@@ -22,14 +25,14 @@ struct Stored {
     return args;
   }
 
-  /** The kernel of three that knows how it is stored. */
+  /** That of the three kernels which fits how the weight is stored. */
   const kernels::Kernel& among(const kernels::Kernel& plain, const kernels::Kernel& rounded,
                                const kernels::Kernel& corrected) const {
     if (w.scalar_type() == at::kFloat) return plain;
     return correction.has_value() ? corrected : rounded;
   }
 
-  /** A dense tensor on its device with as many elements as it has, or `elements`. */
+  /** The address of a dense tensor on the weight's device with as many elements as the weight, or `elements`. */
   template <class Element>
   Element* beside(const at::Tensor& x, int64_t elements) const {
     check_dense(x, c10::CppTypeToScalarType<Element>(), w.device());

@@ -1,9 +1,9 @@
-// Steps of residual streams on a grid of whole numbers, in one pass each (native/kernels/streams.h, momentum.h):
+// Steps of residual streams on an integer grid, in one pass each (native/kernels/streams.h, momentum.h):
 //   revmoe::stream_add_         out = stream + round(scale y)
-//   revmoe::stream_float_       x = unit stream as float32, after another stream was taken from it where there is one
-//   revmoe::momentum_, revmoe::momentum_back_   the momentum coupling with its dropped bits, there and back
+//   revmoe::stream_float_       x = unit stream as float32, after subtracting another stream, if there is one
+//   revmoe::momentum_, revmoe::momentum_back_   the momentum coupling with its dropped bits, and its inverse
 //   revmoe::momentum_gradient_  its gradients
-// Streams are dense int32 or int64, what is rounded is float32 or bfloat16, `flags` are the two float64 numbers of streams.h.
+// Streams are dense int32 or int64, branches' outputs float32 or bfloat16; `flags` are the two numbers of streams.h.
 #include <torch/library.h>
 
 #include "kernels/momentum.h"
@@ -47,7 +47,7 @@ const float* signs_for(const at::Tensor& like, const OptionalTensor& signs) {
 
 int64_t width_of(const at::Tensor& t) { return t.dim() == 2 ? std::max<int64_t>(1, t.size(1)) : 1; }
 
-// The kernel of four that knows stream and floats.
+// The kernel of four for these types of stream and floats.
 const Kernel& kernel_for(const at::Tensor& stream, const at::Tensor& y, const Kernel& int32_float,
                          const Kernel& int32_bfloat16, const Kernel& int64_float, const Kernel& int64_bfloat16) {
   const bool narrow = y.scalar_type() == at::kBFloat16;
@@ -71,7 +71,7 @@ void stream_float_(at::Tensor x, at::Tensor stream, const OptionalTensor& less, 
          kernels::chunks_of(stream.numel()), stream.device());
 }
 
-// Beside the streams, and how many items there are: chunks of bytes where there are any.
+// Fills in all arguments except the streams; returns the number of items: chunks of bytes if bits are kept.
 int64_t complete(kernels::MomentumArgs& args, const at::Tensor& v, const at::Tensor& y, const OptionalTensor& bits,
                  const OptionalTensor& signs, double unit, double gamma, int64_t shift, int64_t slot,
                  const at::Tensor& flags) {

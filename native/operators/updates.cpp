@@ -1,8 +1,9 @@
-// What an update does to every element of gradients, weights and state, in one pass (native/kernels: update.h, update8bit.h, squares.h):
+// What an update does to every element of gradients, weights and state, in one pass (native/kernels: update.h,
+// update8bit.h, squares.h):
 //   revmoe::square_sum               sum of squares of float32 tensors, in float64
 //   revmoe::store_weight_, move_     float32 values to a stored weight; w = keep w - rate u
-//   revmoe::adamw_, adamw8bit_, sgd_, lion_   moments and weights of these
-//   revmoe::nesterov_                the momentum of Muon, and its direction in place of the gradient
+//   revmoe::adamw_, adamw8bit_, sgd_, lion_   moments and weights of these optimizers
+//   revmoe::nesterov_                the momentum of Muon; its direction replaces the gradient
 #include <torch/library.h>
 
 #include <algorithm>

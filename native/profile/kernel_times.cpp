@@ -1,6 +1,7 @@
-// What a GPU did while a program ran, by CUPTI: experiments/frontier/profile.mjs builds this library and names it in CUDA_INJECTION64_PATH, so
-// that CUDA loads it into the program. At the program's end, each kernel, copy and fill, and each call of CUDA's that took the program long, is a
-// line of the file that REVMOE_KERNEL_TIMES names: start and end in nanoseconds and its name, tabs between. No part of the addon.
+// What a GPU did while a program ran, by CUPTI: experiments/frontier/profile.mjs builds this library and names it in
+// CUDA_INJECTION64_PATH, so that CUDA loads it into the program. When the program ends, it writes to the file named by
+// REVMOE_KERNEL_TIMES: a line for each kernel, copy and fill, and for each CUDA call that took the program long, with
+// start and end in nanoseconds and the name, separated by tabs. Not part of the addon.
 #include <cupti.h>
 #include <cxxabi.h>
 

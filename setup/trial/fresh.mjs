@@ -1,7 +1,8 @@
-// The set-up tried where nothing is: bare Debian 12 and 13, as root, as a user with and without sudo, without a network, from
-// a package. Root only; needs debootstrap and 8 GB. Takes some 40 minutes on two cores; a table at the end.
-//   node setup/trial/fresh.mjs [--suite bookworm|trixie] [--machine root|user|sudo] [--folder /tmp/revmoe-fresh] [--starts 300]
-// --starts: how many times Debian's libtorch is loaded with and without UCX's hooks. Every step's output is in FOLDER/logs.
+// Tries the set-up on bare machines: Debian 12 and 13, as root, as a user with and without sudo, without a network,
+// from a package. Root only; needs debootstrap and 8 GB. Takes some 40 minutes on two cores; prints a table at the end.
+//   node setup/trial/fresh.mjs [--suite bookworm|trixie] [--machine root|user|sudo] [--folder DIR] [--starts 300]
+// --folder is /tmp/revmoe-fresh by default. --starts: how many times Debian's libtorch is loaded with and without UCX's
+// hooks. Every step's output is in FOLDER/logs.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";

@@ -1,6 +1,6 @@
-// Bare Debian machines as folders: made once by debootstrap, each use on a layer of its own (overlayfs) that is thrown away.
-// Root only. A machine has this machine's Node.js, its ways to the network (apt's Acquire settings, certificates), and
-// nothing else beside Debian's smallest system.
+// Bare Debian machines as folders: made once by debootstrap; each use has its own layer (overlayfs), which is thrown
+// away. Root only. A machine has this machine's Node.js, its access to the network (apt's Acquire settings,
+// certificates), and otherwise only Debian's smallest system.
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -53,7 +53,7 @@ function makeBase(suite, base) {
   for (const name of ["npm", "npx"])
     must("ln", "-s", `../lib/node_modules/npm/bin/${name}-cli.js`, join(part, "usr/bin", name));
   must("chroot", part, "useradd", "-m", "-s", "/bin/bash", "-u", "1000", "user");
-  // As on an installed system, whose lists of packages are old or not there.
+  // An installed system, too, has old lists of packages or none.
   rmSync(join(part, "var/lib/apt/lists"), { recursive: true, force: true });
   renameSync(part, base);
 }

@@ -1,5 +1,5 @@
 // Reads the words after a command's name: flags of its table, --json, and the one word that may stand alone. Checks
-// names and forms; values are read by the settings themselves.
+// names and forms; the settings read the values.
 import type { Command } from "../commands/command.js";
 import { nearestName, UserError } from "../errors.js";
 import { unknownSetting } from "../settings/resolve.js";
@@ -8,7 +8,7 @@ import { metavar } from "../settings/values.js";
 
 export interface ParsedFlags {
   flags: Record<string, SettingValue>;
-  /** The settings file, where the command takes one. */
+  /** The settings file, if the command takes one. */
   file?: string;
   json: boolean;
 }
@@ -59,7 +59,10 @@ export function parseFlags(command: Command, words: readonly string[]): ParsedFl
   return parsed;
 }
 
-/** The words of a command, and those that it hands on: all from the first that is neither a flag nor the value of one. */
+/**
+ * Divides words into the command's own and those it passes on: all from the first word that is neither a flag nor a
+ * flag's value.
+ */
 export function ownWords(
   command: Command,
   words: readonly string[],
@@ -76,7 +79,7 @@ export function ownWords(
 const takesSeveral = (row: SettingRow): boolean =>
   row.kind === "string" && (row.fromList !== undefined || row.wholeWords === true);
 
-/** The words from here to the next flag or settings file: what a flag has that takes several, at least one. */
+/** The words from here to the next flag or settings file, at least one: the values of a flag that takes several. */
 function wordsFrom(words: readonly string[], start: number): string[] {
   const end = words.findIndex((word, i) => i > start && (word.startsWith("-") || SETTINGS_FILE.test(word)));
   return words.slice(start, end < 0 ? undefined : end);

@@ -1,5 +1,5 @@
 // The command line as a function: words in, text and an exit code out. Finds the command, gives help, turns a UserError
-// into one line and exit code 2, and anything else into a stack and exit code 1. Owns no stream.
+// into one line and exit code 2, and any other error into a stack and exit code 1. Owns no stream.
 import { ownWords, parseFlags } from "./flags.js";
 import type { Command } from "../commands/command.js";
 import type { RegisteredCommand } from "../commands/registry.js";
@@ -30,7 +30,7 @@ export async function runCli(program: Program, words: readonly string[], out: Ou
   }
 }
 
-/** Errors quote names and excerpts from files and answers that nobody has looked at. */
+/** Errors quote names and excerpts from files and answers that nobody has checked. */
 const printable = (message: string): string => visibleText(cutText(message));
 
 async function dispatch(program: Program, words: readonly string[], out: Output, err: Output): Promise<number> {
@@ -55,7 +55,7 @@ async function dispatch(program: Program, words: readonly string[], out: Output,
   const found = registered(program, first);
   const command = await found.load();
   const { own, passed } = ownWords(command, rest);
-  // Help comes before any complaint: who asks for it may have typed the rest wrongly.
+  // Help comes before any complaint: a person who asks for it may have typed the rest wrongly.
   const end = own.indexOf("--");
   if (own.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
     out.write(commandHelp(found.about, command));

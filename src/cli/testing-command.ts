@@ -1,5 +1,5 @@
-// For tests of commands: the command line in this process. Another one loads the engine again, which takes longer than most commands do; a test
-// starts one where streams, signals or the end of a process are what it is about.
+// For tests of commands: the command line in this process. Another process would load the engine again, which takes
+// longer than most commands; a test starts one only if it tests streams, signals or the end of a process.
 import { runCli } from "./program.js";
 import { COMMANDS } from "../commands/registry.js";
 

@@ -1,5 +1,6 @@
-// A run as its folder tells it, beside its metrics: settings, plan, and whether a process is at work there. Reads files only; what is
-// missing or cannot be read is a note, for a run that has just begun or was cut off has not all of them.
+// A run as its folder tells it, except its metrics: settings, plan, and whether a process is at work there. Reads files
+// only. What is missing or cannot be read becomes a note, because a run that has just begun or was cut off lacks some
+// of it.
 import { join } from "node:path";
 
 import { isLocked } from "../checkpoint/run/lock.js";
@@ -14,10 +15,10 @@ export interface RunDescription extends FoundRun {
   active: boolean;
   /** Whether its result was saved. */
   finished: boolean;
-  /** When its metrics grew last, in milliseconds since 1970; null before its first line. */
+  /** When its metrics last grew, in milliseconds since 1970; null before the first line. */
   updatedAt: number | null;
   totalSteps: number | null;
-  /** Memory of a step as planned. */
+  /** Planned memory of a step. */
   planned: MemoryTerms | null;
   settings: Record<string, unknown> | null;
   notes: string[];
@@ -48,7 +49,7 @@ function readRecord(dir: string, name: string, notes: string[]): Record<string, 
       const value: unknown = JSON.parse(text);
       if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
     } catch {
-      // Said below, as is what is no object.
+      // The note below says it, also for JSON that is not an object.
     }
     notes.push(`${name}: cannot be understood (expected a JSON object).`);
     return null;

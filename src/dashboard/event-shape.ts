@@ -1,5 +1,6 @@
-// Which values are events of a run that the page can show. Figures that are missing or no numbers are gaps in a chart, for versions before
-// this one had fewer; what else is drawn has to be as training writes it. Kinds that are not known here are let pass.
+// Which values are events of a run that the page can show. Figures that are missing or not numbers become gaps in a
+// chart, because earlier versions had fewer; everything else that is drawn must be as training writes it. Unknown kinds
+// pass.
 
 type Fields = Readonly<Record<string, unknown>>;
 

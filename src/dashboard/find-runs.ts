@@ -1,5 +1,5 @@
-// The runs in the folders that a person names: a run's own folder, or one that holds runs, up to two levels deep. Looks anew each
-// time, so that a run that begins later is found. Links are not followed, except where they are named.
+// The runs in the folders that a person names: a run's own folder, or a folder with runs up to two levels deep. Looks
+// again each time, so runs that begin later are found. Links are not followed, except those that are named.
 import { createHash } from "node:crypto";
 import { readdirSync, realpathSync } from "node:fs";
 import { basename, join, relative } from "node:path";
@@ -10,16 +10,16 @@ import { formatNumberOf } from "../format.js";
 import { statOf } from "../read-file.js";
 
 export interface FoundRun {
-  /** The same for the same folder, also in another process; safe in an address. */
+  /** The same for the same folder, also in another process; safe in a URL. */
   id: string;
-  /** As short as tells it from the others. */
+  /** The shortest name that differs from the others. */
   name: string;
   dir: string;
 }
 
 export interface Found {
   runs: FoundRun[];
-  /** What is not shown, and why: a sentence each. */
+  /** What is not shown, and why: one sentence each. */
   notes: string[];
 }
 
@@ -45,7 +45,7 @@ export function findRuns(folders: readonly string[]): Found {
   return { runs: runs.map((run) => (count(run.name) > 1 ? { ...run, name: run.dir } : run)), notes };
 }
 
-/** Errors: UserError for a folder that is not there, or is none. */
+/** Errors: UserError for a path that does not exist or is not a folder. */
 export function checkFolders(folders: readonly string[]): void {
   for (const folder of folders) {
     const status = statOf(folder);

@@ -1,6 +1,7 @@
-// Who may ask: a browser on this machine, that shows our own page. Another site's page can send requests to a server on loopback, and
-// with a name of its own that leads here (DNS rebinding) read the answers; so Host and Origin must be names of loopback, and what a
-// browser says of where a request comes from must not be another site. Nothing can be changed through the server: it answers GET alone.
+// Who may ask: a browser on this machine that shows our own page. Another site's page can send requests to a server on
+// loopback, and read the answers if its own name leads here (DNS rebinding). So Host and Origin must be names of
+// loopback, and the browser must not say that the request comes from another site. Nothing can be changed through the
+// server: it answers only GET.
 import type { MiddlewareHandler } from "hono";
 
 const LOOPBACK = /^(localhost|127\.0\.0\.1)(:\d{1,5})?$/i;
@@ -12,7 +13,7 @@ export const onlyHere: MiddlewareHandler = async (c, next) => {
   const host = c.req.header("host") ?? "";
   if (!LOOPBACK.test(host)) return c.text("This host name is refused: use 127.0.0.1 or localhost.\n", 403);
   const origin = c.req.header("origin");
-  // The page's own requests name the host that they ask.
+  // The page's own requests have the host they ask as their origin.
   if (origin !== undefined && (!ORIGIN.test(origin) || origin.toLowerCase() !== `http://${host}`.toLowerCase()))
     return c.text("This origin is refused.\n", 403);
   const site = c.req.header("sec-fetch-site");

@@ -1,5 +1,5 @@
-// The files of the page: those in page/, and the chart library's from its package. A fixed list, made once: a name that is not in it is
-// no file, whatever dots and slashes it has.
+// The files of the page: those in page/, and the chart library's from its package. The list is made once and fixed: a
+// name that is not in it is not a file, whatever dots and slashes it has.
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { extname, join } from "node:path";
@@ -19,7 +19,7 @@ export interface PageFile {
   read(): Uint8Array<ArrayBuffer>;
 }
 
-/** By the name in its address. */
+/** Files by the name in their URL. */
 export function pageFiles(): ReadonlyMap<string, PageFile> {
   const own = readdirSync(PAGE).map((name) => [name, join(PAGE, name)] as const);
   const { resolve } = createRequire(import.meta.url);

@@ -1,5 +1,5 @@
-// The dashboard's server: the page, the list of runs, and what has come to a run's metrics. On loopback, for GET alone, without state:
-// a browser says where it stands. The caller closes it.
+// The dashboard's server: the page, the list of runs, and new lines of a run's metrics. It listens on loopback, answers
+// only GET, and keeps no state: a browser says how far it has read. The caller closes it.
 import { once } from "node:events";
 import type { Server } from "node:http";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ export interface Dashboard {
 
 const HOST = "127.0.0.1";
 
-/** `port` 0 takes any that is free. Errors: UserError for a port that cannot be had. */
+/** `port` 0 takes any free port. Errors: UserError for a port that is not available. */
 export async function startDashboard(folders: readonly string[], port: number): Promise<Dashboard> {
   const { fetch } = dashboardApp(folders);
   const server = serve({ fetch, hostname: HOST, port, overrideGlobalObjects: false }) as Server;
@@ -46,7 +46,7 @@ export async function startDashboard(folders: readonly string[], port: number): 
   };
 }
 
-/** Nothing but our own files: no request leaves for elsewhere, and no other site may frame the page. */
+/** Only our own files: the page sends no request elsewhere, and no other site may frame it. */
 const POLICY = {
   defaultSrc: ["'none'"],
   scriptSrc: ["'self'"],
@@ -94,7 +94,7 @@ function dashboardApp(folders: readonly string[]): Hono {
   return app;
 }
 
-/** Before its first line a run has no such file. */
+/** A run has no such file before its first line. */
 function newLines(path: string, place: { file: string; offset: number }): Piece {
   if (statOf(path) !== undefined) return readPiece(path, place);
   return { events: [], lines: 0, broken: [], restarted: place.file !== "", more: false, file: "", offset: 0 };

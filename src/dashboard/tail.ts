@@ -1,28 +1,28 @@
-// What has come to metrics.jsonl since a reader looked last: whole lines from an offset on. Holds nothing between calls. A last line
-// that is half written is left for the next call; a line that is no event is counted, and the rest is read. A file that was replaced
-// (the run went on from an earlier step, or began anew) is read from its beginning, which is said.
+// New lines of metrics.jsonl: whole lines from an offset on. Keeps nothing between calls. A last line that is half
+// written is left for the next call; a line that is not an event is counted, and the rest is read. A file that was
+// replaced (the run continued from an earlier step, or began again) is read from its beginning, and the piece says so.
 import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, readSync } from "node:fs";
 
 import { openForReading } from "../read-file.js";
 import { isEvent } from "./event-shape.js";
 
-/** Where a reader stands: as the last piece said. */
+/** How far a reader has read, as the last piece said. */
 export interface Place {
-  /** Of the file that was read, and of what it holds before `offset`; empty for none yet. */
+  /** Identifies the file that was read and its bytes before `offset`; empty if none was read yet. */
   file: string;
   offset: number;
 }
 
 export interface Piece extends Place {
   events: { kind: string; step: number }[];
-  /** Whole lines in this piece. */
+  /** Number of whole lines in this piece. */
   lines: number;
-  /** Which of them, from 1, are no events. */
+  /** The numbers, from 1, of lines that are not events. */
   broken: number[];
-  /** The reader has to forget what it has: this piece is the beginning. */
+  /** The reader has to forget what it has: this piece is the beginning of the file. */
   restarted: boolean;
-  /** More lines can be had at once. */
+  /** More lines can be read at once. */
   more: boolean;
 }
 
@@ -41,7 +41,7 @@ export function readPiece(path: string, place: Place, pieceBytes = PIECE_BYTES):
     const bytes = Buffer.alloc(Math.min(pieceBytes, size - offset));
     const filled = bytes.subarray(0, readSync(opened, bytes, 0, bytes.length, offset));
     const end = filled.lastIndexOf(NEWLINE) + 1;
-    // Longer than any event: what there is of it is taken for a broken line.
+    // Longer than any event: what was read of it counts as a broken line.
     const isEndless = end === 0 && filled.length === pieceBytes;
     const whole = isEndless ? filled : filled.subarray(0, end);
     const next = offset + whole.length;
@@ -52,7 +52,10 @@ export function readPiece(path: string, place: Place, pieceBytes = PIECE_BYTES):
   }
 }
 
-/** Tells a new file that was given the number of a removed one, which many file systems do: its times and losses are others. */
+/**
+ * Detects a new file with the inode number of a removed one, which many file systems reuse: its times and losses
+ * differ.
+ */
 function markBefore(file: number, offset: number): string {
   const bytes = Buffer.alloc(Math.min(MARK_BYTES, offset));
   readSync(file, bytes, 0, bytes.length, offset - bytes.length);

@@ -1,4 +1,5 @@
-// For tests of this folder: folders of runs as training leaves them, and events of known values. Everything is removed after the test.
+// For tests of this folder: folders of runs as training leaves them, and events with known values. All are removed
+// after the test.
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,7 +23,10 @@ const MEMORY = {
   teacherBytes: 0,
 };
 
-/** The folder of a run with `steps` lines of metrics, an evaluation, a sample and a warning; with none, as it has just begun. Returns its path. */
+/**
+ * The folder of a run with `steps` lines of metrics, an evaluation, a sample and a warning; with 0 steps, of a run that
+ * has just begun. Returns its path.
+ */
 export function makeRun(folder: string, name: string, steps: number): string {
   const dir = join(folder, name);
   mkdirSync(dir, { recursive: true });

@@ -1,6 +1,6 @@
-// Multiple choice by likelihood, as in lm-evaluation-harness: log p(choice | context) is the sum over the choice's tokens; acc
-// takes the likeliest choice, acc_norm the likeliest per byte of the choice, where the harness counts characters: in ASCII
-// they are the same. Ties go to the first.
+// Multiple choice by likelihood, as in lm-evaluation-harness. log p(choice | context) is the sum over the choice's
+// tokens; acc takes the likeliest choice, acc_norm the likeliest per byte of the choice. The harness counts characters,
+// which is the same in ASCII. Of equal choices the first counts.
 import { sequentialBatches } from "../data/batches.js";
 import { type Document, inMemory } from "../data/documents.js";
 import { encodePrompt } from "../generate/prompt.js";
@@ -10,14 +10,16 @@ import { checkTokens } from "../train/prepare-data.js";
 import { fill, type PromptForm } from "./prompt.js";
 import { type ChoiceRow, tidied } from "./task-rows.js";
 
-/** A row's choices as documents of which only the choice is trained, and their lengths in bytes. */
+/** A row's choices as documents in which only the choice is trained, and their lengths in bytes. */
 export interface ChoiceItem {
   documents: Document[];
   bytes: number[];
   answer: number;
 }
 
-/** Contexts that are longer than the model's positions lose their beginning; `cut` counts the choices it happened to. */
+/**
+ * Contexts longer than the model's positions lose their beginning; `cut` is the number of choices with such a context.
+ */
 export function makeChoices(
   rows: ChoiceRow[],
   form: PromptForm,
@@ -77,6 +79,6 @@ export function scoreChoices(items: ChoiceItem[], logLikelihoods: number[][]): C
 
 const likeliest = (values: number[]): number => values.indexOf(Math.max(...values));
 
-/** Of a share of `rows` independent rows. */
+/** Standard error of a share of `rows` independent rows. */
 export const standardError = (share: number, rows: number): number | null =>
   rows > 1 ? Math.sqrt((share * (1 - share)) / (rows - 1)) : null;

@@ -1,5 +1,5 @@
-// Exact match by generation, GSM8K style: the likeliest tokens are taken until the text ends, and the number that it comes
-// to is compared with the row's.
+// Exact match by generation, as for GSM8K: takes the likeliest tokens until the text ends, and compares the number in
+// it with the row's.
 import type { Tokenizer } from "../data/tokenizer/tokenizer.js";
 import { UserError } from "../errors.js";
 import { checkPrompt, generateTokens } from "../generate/generate.js";
@@ -16,7 +16,9 @@ export interface Question {
   answer: string;
 }
 
-/** Errors: UserError for a row whose answer has no number, or whose prompt and new tokens do not fit the model's positions. */
+/**
+ * Errors: UserError for a row whose answer has no number, or whose prompt and new tokens exceed the model's positions.
+ */
 export function makeQuestions(
   rows: AnswerRow[],
   form: PromptForm,
@@ -42,7 +44,7 @@ export function makeQuestions(
 
 export interface Attempt {
   text: string;
-  /** The number found in the text, null where there is none. */
+  /** The number found in the text; null if there is none. */
   found: string | null;
   answer: string;
   correct: boolean;
@@ -70,7 +72,7 @@ function textOf(tokens: Iterable<number>, tokenizer: Tokenizer, end: string): st
   const ids: number[] = [];
   for (const token of tokens) {
     ids.push(token);
-    // The last tokens are enough to see whether the next question began in them.
+    // The last tokens are enough to see whether the next question has begun.
     if (end !== "" && tokenizer.decode(ids.slice(-end.length - 1)).includes(end)) break;
   }
   const text = tokenizer.decode(ids);

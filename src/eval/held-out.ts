@@ -1,5 +1,5 @@
-// Held-out loss: rows are made into batches as the run made them, or else by the defaults of training, and a folder is
-// measured as it was trained or as the ordinary network. Frees what it loads.
+// Held-out loss. Rows become batches with the settings of the run, or else with the defaults of training; a folder is
+// measured as the network it was trained as, or as the ordinary one. Frees what it loads.
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -18,7 +18,7 @@ import { documentSettings } from "../train/prepare-data.js";
 import { TRAIN_ROWS } from "../train/settings/rows.js";
 import type { SettingsOf } from "../settings/table.js";
 
-/** Settings of training by which rows become batches. */
+/** Settings of training that decide how rows become batches. */
 const DATA_ROWS = pick(TRAIN_ROWS);
 export type DataSettings = SettingsOf<typeof DATA_ROWS>;
 
@@ -37,7 +37,9 @@ function pick({
   return { format, columns, ...trained, max_length, excess_length_strategy, per_device_eval_batch_size };
 }
 
-/** The rows of `file` as batches for the model in `folder`, read as the run did that made it, where there is one. */
+/**
+ * The rows of `file` as batches for the model in `folder`, with the settings of the run that made it, if there is one.
+ */
 export async function heldOutBatches(file: string, folder: string, run?: string): Promise<BatchList> {
   const rows = await readAllRows(parseSources(file, "validation_file"));
   return batchesOf(rows, loadTokenizer(folder), dataSettings(folder, run)).batches;
@@ -64,7 +66,7 @@ export function lossOf(folder: string, batches: BatchList, options: OpenOptions)
   }
 }
 
-/** What the run in `run`, by default the folder's parent, was set to, or else the defaults of training. */
+/** The settings of the run in `run` (by default the folder's parent), or else the defaults of training. */
 export function dataSettings(folder: string, run: string = dirname(folder)): DataSettings {
   const ofRun = existsSync(join(run, "metrics.jsonl")) ? readJsonObject(join(run, "config.json")) : {};
   return Object.fromEntries(

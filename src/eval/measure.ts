@@ -1,4 +1,4 @@
-// A task made ready from its rows, before a model's weights are read; then measured on one network after another. Owns no
+// Prepares a task from its rows before a model's weights are read; then measures one network after another. Owns no
 // tensors.
 import type { ModelSource } from "../checkpoint/source.js";
 import type { Row } from "../data/rows.js";
@@ -18,7 +18,7 @@ export interface TaskSettings {
   source: ModelSource;
   tokenizer: Tokenizer;
   data: DataSettings;
-  /** Empty for the usual one. */
+  /** Empty: the usual template. */
   template: string;
   chat: boolean;
   max_new_tokens: number;
@@ -31,10 +31,10 @@ export interface Measured {
   words: string;
 }
 
-/** Measures one network; `seen` is told the share that is done. */
+/** Measures one network; calls `seen` with the share that is done. */
 export type Measure = (network: Network, seen: (share: number) => void) => Measured;
 
-/** Errors: UserError for rows that are not what the task needs. */
+/** Errors: UserError for rows that do not fit the task. */
 export function prepareTask(task: Task, rows: Row[], settings: TaskSettings): Measure {
   if (task === "loss") return prepareLoss(rows, settings);
   return task === "choice" ? prepareChoices(rows, settings) : prepareQuestions(rows, settings);

@@ -1,6 +1,6 @@
-// What the rows of a file are for: text to predict, a question with choices, or a question whose answer is a number. Reads
-// the layouts in use (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings and
-// label; GSM8K's question and answer). All complaints name the row.
+// The task of a file's rows: text to predict, a question with choices, or a question whose answer is a number. Reads
+// the usual layouts (question, choices and answer; ARC's choices with labels and answerKey; HellaSwag's ctx, endings
+// and label; GSM8K's question and answer). All complaints name the row.
 import { emptyIn, isSample, renameColumns } from "../data/conversation.js";
 import { describe, keyList, type Row } from "../data/rows.js";
 import { UserError } from "../errors.js";
@@ -8,7 +8,7 @@ import { UserError } from "../errors.js";
 export type Task = "loss" | "choice" | "exact-match";
 
 export interface ChoiceRow {
-  /** What stands before every choice, or the question alone where `isQuestion`. */
+  /** The text before every choice; if `isQuestion`, only the question. */
   context: string;
   isQuestion: boolean;
   choices: string[];
@@ -36,8 +36,8 @@ const FITS: Record<Task, (value: Record<string, unknown>) => boolean> = {
 };
 
 /**
- * The task that all of the first rows are for, where it is one alone, by their columns as the run that made the model named them
- * (`columns`), where they have these.
+ * The only task that fits all of the first rows. If they have the columns that the run of the model named (`columns`),
+ * these count under RevMoE's names. Errors: UserError if no task or several fit.
  */
 export function detectTask(rows: Row[], columns: Record<string, string> = {}): Task {
   const first = rows.slice(0, ROWS_LOOKED_AT);
@@ -58,7 +58,7 @@ export function hasColumns(rows: Row[], columns: Record<string, string>): boolea
   return wanted.length > 0 && rows.slice(0, ROWS_LOOKED_AT).every(({ value }) => has(value, ...wanted));
 }
 
-/** Errors: UserError that names the row and what is wrong in it. */
+/** Errors: UserError that names the row and its fault. */
 export function readChoiceRow({ value, place }: Row): ChoiceRow {
   const listed = value.choices ?? value.endings;
   const labelled =
@@ -123,7 +123,10 @@ function questionOf(value: Record<string, unknown>, place: string): string {
   return passage + textOf(value, "question", place);
 }
 
-/** HellaSwag marks titles and steps in brackets, and names the activity beside the text; both as its evaluation has them. */
+/**
+ * HellaSwag marks titles and steps in brackets, and names the activity beside the text; both are treated as in its
+ * evaluation.
+ */
 function contextOf(value: Record<string, unknown>, place: string): string {
   const context = textOf(value, has(value, "ctx") ? "ctx" : "context", place);
   return tidied(typeof value.activity_label === "string" ? `${value.activity_label}: ${context}` : context);

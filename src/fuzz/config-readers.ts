@@ -1,5 +1,5 @@
-// Readers of a model's settings: config.json by every family, as the plan sees it, as a dense model to be upcycled; and the
-// small files beside it.
+// Readers of a model's settings: config.json as every family reads it, as the plan does, and as a dense model to be
+// upcycled; and the small files beside it.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 

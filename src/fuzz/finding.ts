@@ -1,7 +1,7 @@
-// What a worker and its supervisor tell each other: how far the worker is, and what it found.
+// What a worker tells its supervisor: how far it is, and what it found.
 
 export interface Progress {
-  /** The input that is being read, or, in the end, the one after the last. */
+  /** The number of the input that is being read; at the end, the one after the last. */
   index: number;
   accepted: number;
   refused: number;
@@ -13,7 +13,7 @@ export interface Finding {
   reader: string;
   index: number;
   kind: "raw error" | "hang" | "crash" | "memory";
-  /** What tells findings apart. */
+  /** Findings with the same text count as the same. */
   what: string;
 }
 
@@ -21,7 +21,7 @@ export const PROGRESS_BYTES = 256;
 export const LIMIT_MS = 5000;
 export const LIMIT_BYTES = 2 * 2 ** 30;
 
-/** The message without what differs from input to input, and the place that threw. */
+/** The message without the parts that differ between inputs, and the place that threw. */
 export function describeFailure(failure: unknown): string {
   if (!(failure instanceof Error)) return `threw ${typeof failure}`;
   const at = /\n\s+at (.*)/.exec(failure.stack ?? "")?.[1] ?? "";

@@ -1,5 +1,5 @@
-// `npm run fuzz`: mutated inputs for every reader, and a table of what became of them. Exit code 1 when anything but taking
-// or refusing happened.
+// `npm run fuzz`: mutated inputs for every reader, and a table of the outcomes. Exit code 1 if any input was neither
+// accepted nor refused.
 import { parseArgs } from "node:util";
 
 import { UserError } from "../errors.js";
@@ -8,7 +8,7 @@ import { readerNamed } from "./inputs.js";
 import { READERS } from "./registry.js";
 import { type Counts, fuzz } from "./supervisor.js";
 
-// A wrong name or number ends here as it does in `revmoe`.
+// A wrong name or number ends the program as it ends `revmoe`.
 process.on("uncaughtException", (failure) => {
   console.error(failure instanceof UserError ? `fuzz: ${failure.message}` : failure);
   process.exit(failure instanceof UserError ? 2 : 1);

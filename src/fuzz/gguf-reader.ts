@@ -1,4 +1,4 @@
-// The reader of GGUF files: bytes of the head that are wrong, and heads that are well formed and say something absurd.
+// The reader of GGUF files: headers with wrong bytes, and well-formed headers with absurd values.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -23,14 +23,14 @@ const FILES = [
   "spm",
   "types",
 ];
-/** What follows is weights for the most part, of which any bits are right. */
+/** What follows is mostly weights, in which any bits are valid. */
 const HEAD_BYTES = 6000;
 const TENSORS_READ = 20;
 
 const NUMBERS = [0, 1, 2, 3, 1e6, 1e7, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1];
 const UINT32 = 4;
 
-/** Sets the uint32 values of metadata, whose type stands before them, to other numbers. */
+/** Sets uint32 values of metadata to other numbers; they are found by the type before them. */
 function mutateNumbers(seed: Uint8Array, random: Random): Uint8Array {
   const bytes = Buffer.from(seed);
   const places: number[] = [];

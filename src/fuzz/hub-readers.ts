@@ -1,4 +1,4 @@
-// Readers of what a hub answers and of what the cache says of it. No network: fetch is answered here.
+// Readers of a hub's answers and of the cache's records. No network: these readers replace fetch.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -33,7 +33,7 @@ const CONNECTION = {
   say: () => {},
 };
 
-/** The first answer is of the model, the second lists its files. */
+/** The first answer describes the model, the second lists its files. */
 export const listingReader: Reader = {
   name: "answers of a hub",
   seeds: () => [
@@ -60,7 +60,7 @@ export const listingReader: Reader = {
       const [first, second] = JSON.parse(textOf(input)) as unknown[];
       [model, listing] = [JSON.stringify(first), JSON.stringify(second)];
     } catch {
-      // What is no pair of answers is the answer to everything.
+      // An input that is not a pair of answers is the answer to every request.
       model = listing;
     }
     const usual = globalThis.fetch;

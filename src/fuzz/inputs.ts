@@ -1,10 +1,10 @@
-// Input number N of a reader: the same on every machine and in every process that asks for it.
+// Input number N of a reader: the same on every machine and in every process.
 import { UserError } from "../errors.js";
 import { Random } from "./random.js";
 import type { Reader } from "./reader.js";
 import { READERS } from "./registry.js";
 
-/** How many of the first inputs are the seeds themselves, which must be taken. */
+/** The first inputs are the seeds themselves, which must be accepted; the others are mutated. */
 export function inputOf(reader: Reader, seeds: Uint8Array[], seed: number, index: number): Uint8Array {
   if (index < seeds.length) return seeds[index];
   const random = new Random(seed, READERS.indexOf(reader) * 2 ** 32 + index);

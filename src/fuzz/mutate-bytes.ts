@@ -1,5 +1,5 @@
-// Wrong bytes: bits flipped, ranges cut, doubled and overwritten, and numbers of 4 or 8 bytes set to extremes, which is what
-// a length or a count of a binary head then is.
+// Wrong bytes: bits flipped, ranges cut, doubled and overwritten, and numbers of 4 or 8 bytes set to extremes, since
+// they may be a length or a count in a binary header.
 import type { Random } from "./random.js";
 
 const EXTREMES = [
@@ -17,7 +17,7 @@ const EXTREMES = [
   2n ** 64n - 1n,
 ];
 
-/** `within`: how many bytes from the beginning are worth changing. */
+/** `within`: number of bytes from the beginning that are worth changing. */
 export function mutateBytes(seed: Uint8Array, random: Random, within = seed.length): Uint8Array {
   let bytes: Buffer = Buffer.from(seed);
   for (let left = random.few(); left > 0; left--) bytes = change(bytes, random, Math.min(within, bytes.length));

@@ -1,6 +1,6 @@
-// Wrong JSON that is still JSON, for the most part: values of other types and of absurd size, nesting that no recursion
-// survives, keys left out, doubled or named like parts of an object. Odd values are texts, because not all of them can be
-// made from a JavaScript value: 1e999, a key that comes twice.
+// Wrong JSON that is mostly still JSON: values of other types and of absurd size, nesting too deep for recursion, keys
+// left out, doubled or named like members of an object. Odd values are texts, because JavaScript values cannot express
+// all of them: 1e999, a key that appears twice.
 import { mutateBytes } from "./mutate-bytes.js";
 import type { Random } from "./random.js";
 
@@ -89,7 +89,7 @@ const ODD_KEYS = [
 
 const MARK = "\u0001odd";
 
-/** `seed` is JSON; what comes back is mostly JSON too. `hints` are values that the reader knows. */
+/** `seed` is JSON; the result is mostly JSON, too. `hints` are values that the reader knows. */
 export function mutateJson(seed: Uint8Array, random: Random, hints: readonly string[] = []): Uint8Array {
   let text = Buffer.from(seed).toString("utf8");
   try {
@@ -100,7 +100,7 @@ export function mutateJson(seed: Uint8Array, random: Random, hints: readonly str
   return random.oneIn(8) ? mutateBytes(Buffer.from(text), random) : Buffer.from(text);
 }
 
-/** The text of a changed value. */
+/** The text of `value` after changes. */
 function mutateValue(value: Json, random: Random, hints: readonly string[] = []): string {
   const odd: string[] = [];
   const makeOdd = (): string => {
@@ -116,7 +116,7 @@ function mutateValue(value: Json, random: Random, hints: readonly string[] = [])
 }
 
 function changeOne(holder: { [key: string]: Json }, random: Random, makeOdd: () => string): void {
-  // A walk down from the top that stops anywhere, never at the top itself unless by a small chance.
+  // A walk down from the top that stops anywhere, but rarely at the top itself.
   let parent: { [key: string]: Json } | Json[] = holder;
   let key: string | number = "root";
   for (;;) {
@@ -135,7 +135,7 @@ function changeOne(holder: { [key: string]: Json }, random: Random, makeOdd: () 
       else delete record[key];
       return;
     case 1:
-      // As a definition, lest __proto__ be set instead of made.
+      // Defined as a property, because assigning to __proto__ would set the prototype.
       if (!Array.isArray(parent))
         Object.defineProperty(parent, random.pick(ODD_KEYS), {
           value: makeOdd(),

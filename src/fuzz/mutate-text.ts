@@ -1,5 +1,5 @@
-// Wrong text: lines doubled, dropped and put elsewhere, odd characters, and, for YAML, what only YAML has: anchors that
-// multiply, aliases to themselves, tags, merge keys, second documents.
+// Wrong text: lines doubled, dropped and moved, odd characters, and for YAML what only YAML has: anchors that multiply,
+// aliases to themselves, tags, merge keys, second documents.
 import { mutateBytes } from "./mutate-bytes.js";
 import type { Random } from "./random.js";
 
@@ -82,7 +82,7 @@ const ODD_PIECES = [
 
 export const mutateYaml = (seed: Uint8Array, random: Random): Uint8Array => mutateLines(seed, random, YAML_LINES);
 
-/** `extra` are lines that may come in. */
+/** `extra` are lines that may be inserted. */
 export function mutateLines(seed: Uint8Array, random: Random, extra: readonly string[] = []): Uint8Array {
   const lines = Buffer.from(seed).toString("utf8").split("\n");
   for (let left = random.few(); left > 0; left--) {

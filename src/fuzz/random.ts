@@ -1,4 +1,5 @@
-// The draws of one mutated input, which follow from (seed, reader, number) alone: any finding can be made again from these.
+// The random draws of one mutated input. They depend only on (seed, reader, number), so any finding can be reproduced
+// from these.
 import { type Generator32, seededGenerator } from "../data/shuffle.js";
 
 export class Random {
@@ -13,7 +14,7 @@ export class Random {
     return count <= 0 ? 0 : Math.floor((this.#next() / 2 ** 32) * count);
   }
 
-  /** True once in `count` draws. */
+  /** True once in `count` draws on average. */
   oneIn(count: number): boolean {
     return this.below(count) === 0;
   }
@@ -22,7 +23,7 @@ export class Random {
     return choices[this.below(choices.length)];
   }
 
-  /** 1, sometimes 2, seldom more. */
+  /** 1 in half of the draws, 2 in a quarter, and so on; at most 8. */
   few(): number {
     let count = 1;
     while (count < 8 && this.oneIn(2)) count++;

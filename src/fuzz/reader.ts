@@ -1,5 +1,5 @@
-// What the fuzzer knows of a reader: right inputs to start from, how they are made wrong, and the call that must either
-// take the result or refuse it with a UserError. Anything else that happens is a finding.
+// What the fuzzer knows of a reader: correct inputs to start from, a way to make them wrong, and the call that must
+// either accept an input or refuse it with a UserError. Anything else is a finding.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,13 +8,13 @@ import type { Random } from "./random.js";
 
 export interface Reader {
   name: string;
-  /** Right inputs. */
+  /** Correct inputs. */
   seeds(): Uint8Array[];
-  /** A wrong one of it. */
+  /** Makes a wrong input from a correct one. */
   mutate(seed: Uint8Array, random: Random): Uint8Array;
-  /** Prepares an empty folder, and returns what reads one input there. Made once for many inputs. */
+  /** Prepares an empty folder, and returns a function that reads one input there. Called once for many inputs. */
   open(folder: string): (input: Uint8Array) => void | Promise<void>;
-  /** Share of the inputs against other readers, where reading is slow; 1 unless given. */
+  /** Share of inputs compared with other readers, for slow ones; by default 1. */
   share?: number;
 }
 

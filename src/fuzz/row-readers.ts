@@ -1,4 +1,4 @@
-// Readers of rows in every format of files and of every kind, of the names of sources, and of the cards of sets.
+// Readers of rows in every file format and of every kind, of the names of sources, and of the cards of data sets.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -46,7 +46,7 @@ export const ROWS: unknown[] = [
 export const mutateRow = (seed: Uint8Array, random: Random): Uint8Array =>
   mutateJson(seed, random, ["user", "assistant", "tool", "system", "human", "gpt", "weight", "train"]);
 
-/** Rows one a line, each of which may be wrong, or the lines. */
+/** For rows with one on each line: makes a row wrong, or the lines. */
 function mutateRows(seed: Uint8Array, random: Random): Uint8Array {
   if (random.oneIn(3)) return mutateLines(seed, random);
   const lines = textOf(seed).split("\n");
@@ -60,7 +60,7 @@ async function readSamples(path: string): Promise<void> {
   for await (const { rows, format } of opened.batches()) for (const row of rows) readSample(row, format);
 }
 
-/** A reader of rows in a file of this ending. */
+/** A reader of rows in a file with this ending. */
 const rowsReader = (ending: string, seeds: () => Uint8Array[], mutate: Reader["mutate"]): Reader => ({
   name: `rows ${ending}`,
   seeds,
@@ -77,7 +77,7 @@ const golden =
     names.map((name) => readRepositoryFile(`test/golden/formats/${name}`));
 const lines = (): Uint8Array[] => ROWS.map((row) => bytesOf([row, row].map((each) => JSON.stringify(each)).join("\n")));
 
-/** The ends of such files say where all is. */
+/** The end of such files says where everything is. */
 const mutateEnds = (seed: Uint8Array, random: Random): Uint8Array => {
   const cut = Math.max(0, seed.length - 3000);
   return random.oneIn(2)

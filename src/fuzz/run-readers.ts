@@ -1,4 +1,4 @@
-// Readers of what a run is told and what it left: flags, the settings file, the state of a checkpoint, its metrics.
+// Readers of a run's input and of what it leaves: flags, the settings file, the state of a checkpoint, its metrics.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -78,7 +78,7 @@ const VALUES = [
   "x".repeat(10_000),
 ];
 
-/** Words with a newline between, the command first. */
+/** Mutates words that are separated by newlines, the command first. */
 function mutateWords(seed: Uint8Array, random: Random): Uint8Array {
   const [name, ...words] = textOf(seed).split("\n");
   const rows = COMMANDS.get(name)?.settings.rows ?? {};
@@ -102,7 +102,7 @@ const FLAGS = [
   "bench\n--model\nm\n--layers\n2,4\n--methods\nstore,reversible",
 ];
 
-/** The least that a command with settings can be called with. */
+/** The fewest words with which a command with settings can be called. */
 function requiredFlags({ name, settings: { rows } }: Command): string[] {
   const required = Object.keys(rows).filter((each) => rows[each].required === true);
   const words = [name, ...required.flatMap((each) => [flagOf(each), "m"])];
@@ -165,7 +165,7 @@ export const dashboardReader: Reader = {
   open: (folder) => (input) => {
     const path = join(folder, "metrics.jsonl");
     writeFileSync(path, input);
-    // In pieces as small as a line, so that cuts fall everywhere; each has to come to an end.
+    // Reads pieces as small as a line, so that cuts fall everywhere; each piece must end after it begins.
     let place: Place = { file: "", offset: 0 };
     for (let more = true; more; ) {
       const piece = readPiece(path, place, 64);

@@ -1,5 +1,6 @@
-// Watches the process that feeds a reader: kills it when an input takes too long or too much memory, notes when it dies, and
-// starts another behind the input at fault. What it returns is counted, not guessed: a killed worker's file says how far it was.
+// Watches the process that feeds a reader: kills it if an input takes too long or too much memory, notes when it dies,
+// and starts another after the input at fault. Results are exact counts: the file of a killed worker says how far it
+// was.
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,7 +14,7 @@ import type { Reader } from "./reader.js";
 
 const WORKER = fileURLToPath(new URL("worker.js", import.meta.url));
 const POLL_MS = 100;
-/** Loading the engine and the reader's seeds. */
+/** Time to load the engine and the reader's seeds. */
 const START_MS = 60_000;
 
 export interface Counts {
@@ -29,11 +30,11 @@ export interface Counts {
 export interface Fuzzing {
   seed: number;
   inputs: number;
-  /** Where one input for each different finding goes. */
+  /** The folder for one input of each different finding. */
   corpus: string;
 }
 
-/** Feeds `reader` with inputs; findings are told as they come. */
+/** Feeds `reader` with inputs; calls `tell` with each finding at once. */
 export async function fuzz(
   reader: Reader,
   { seed, inputs, corpus }: Fuzzing,
@@ -67,7 +68,7 @@ export async function fuzz(
 interface Watched {
   progress: Progress;
   findings: Finding[];
-  /** Why the worker is no more, where it did not end by itself. */
+  /** Why the worker died, if it did not end by itself. */
   died?: Pick<Finding, "kind" | "what">;
 }
 
@@ -122,7 +123,7 @@ function readProgress(folder: string): Progress | null {
   try {
     return JSON.parse(readFileSync(join(folder, "progress"), "utf8")) as Progress;
   } catch {
-    return null; // not there yet, or being written
+    return null; // does not exist yet, or is being written
   }
 }
 

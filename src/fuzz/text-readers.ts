@@ -1,4 +1,5 @@
-// Readers of what becomes tokens: tokenizer files, chat templates, and rows that are rendered, encoded or asked.
+// Readers of what becomes tokens: tokenizer files, chat templates, and rows that are rendered, encoded or used as
+// questions.
 import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 

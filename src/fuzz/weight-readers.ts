@@ -1,5 +1,5 @@
-// Readers of files with tensors: safetensors and its index, whole model folders, the optimizer's state, and the log by which
-// a working copy goes back to a whole step.
+// Readers of files with tensors: safetensors and its index, whole model folders, the optimizer's state, and the undo
+// log with which a working copy returns to a complete step.
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -36,7 +36,7 @@ function withHeader(header: Uint8Array, data: Uint8Array): Uint8Array {
 
 const headerEnd = (file: Uint8Array): number => HEAD_BYTES + Number(Buffer.from(file).readBigUInt64LE());
 
-/** Half the time only the JSON of the head is wrong, and its length right. */
+/** Half of the time only the JSON of the header is wrong, and its length is right. */
 function mutateSafetensors(seed: Uint8Array, random: Random): Uint8Array {
   const end = headerEnd(seed);
   if (random.oneIn(2)) return mutateBytes(seed, random, end);
@@ -110,7 +110,7 @@ const FOLDERS = [
   "gptoss-heads",
 ];
 
-/** The name of a folder, a zero, then config.json: the weights are those of the folder. */
+/** Input: the name of a folder, a zero byte, then config.json; weights are those of the folder. */
 export const modelReader: Reader = {
   name: "model folder by config.json",
   share: 0.5,
@@ -183,7 +183,7 @@ export const undoLogReader: Reader = {
   ],
   mutate: (seed, random) => {
     if (random.oneIn(2)) return mutateBytes(seed, random);
-    // A head that is JSON of its full width, with other values.
+    // A header that is JSON of full width, with other values.
     const head = Buffer.from(
       mutateJson(Buffer.from(textOf(seed.subarray(0, FRAME_BYTES)).trim()), random, ["part-1", "undo.log", "."]),
     );

@@ -1,5 +1,5 @@
-// A process that feeds one reader with inputs FIRST to END - 1. It may be killed or die at any input: before each one it
-// writes into a small file which it is, so that the supervisor can go on behind it. Findings are lines of a second file.
+// A process that feeds one reader with inputs FIRST to END - 1. Any input may kill it, so it first writes the input's
+// number to a small file, and the supervisor can continue after it. Findings are lines of a second file.
 import { appendFileSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 

@@ -8,16 +8,16 @@ import { UserError } from "../errors.js";
 import { readWholeFile, statOf } from "../read-file.js";
 import type { Entry } from "./values.js";
 
-/** Loaded when there is a file to read: a third of the time that a command takes to start. */
+/** Loaded only when there is a file to read, because it takes a third of a command's time to start. */
 const yaml = (): typeof Yaml => createRequire(import.meta.url)("yaml") as typeof Yaml;
 
-/** Many times what all settings take; YAML is slow to read. */
+/** Many times the size of all settings; YAML is slow to read. */
 const LARGEST_BYTES = 2 ** 18;
 
-/** Files of rows, given in the place of settings. */
+/** Names of files of rows, given by mistake as a file of settings. */
 const ROWS_NAME = /\.(jsonl|ndjson|csv|tsv|parquet|arrow|txt)(\.gz|\.zst)?$/i;
 
-/** The entries of a settings file in its order; empty for an empty file. */
+/** The entries of a settings file, in order; empty for an empty file. */
 export function readSettingsFile(path: string): (Entry & { place: string })[] {
   const source = readText(path);
   const { isMap, isScalar, LineCounter } = yaml();
@@ -44,14 +44,14 @@ function parse(path: string, source: string, lineCounter: Yaml.LineCounter): Yam
   try {
     return yaml().parseDocument(source, { lineCounter, prettyErrors: false });
   } catch (failure) {
-    // Lists in lists without end.
+    // Endlessly nested lists.
     if (failure instanceof RangeError)
       throw new UserError(`${path}: is nested too deeply (expected a flat map of settings).`);
     throw failure;
   }
 }
 
-/** What is wrong with the text, in our words where the package's are for programmers. */
+/** What is wrong with the text; in our own words if the package's are for programmers. */
 function faultWords({ code, message, pos }: Yaml.YAMLParseError | Yaml.YAMLWarning, source: string): string {
   if (code === "DUPLICATE_KEY") {
     const name = /^["']?([^\s:"']+)/.exec(source.slice(pos[0]))?.[1] ?? "a name";

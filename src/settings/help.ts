@@ -1,4 +1,5 @@
-// Tables of settings as text: --help, the docs, and what a run prints at its start. All of it follows from the rows.
+// Tables of settings as text: for --help, the docs, and what a run prints at its start. All of it is made from the
+// rows.
 import { flagOf, isSame, type SettingRow, type SettingRows, type SettingsOf, type SettingsTable } from "./table.js";
 import { expectation, metavar, showValue } from "./values.js";
 
@@ -36,7 +37,7 @@ export function showDefault(row: SettingRow): string {
   return words === "" || words === '""' || words === "{}" ? "none" : words;
 }
 
-/** Lines of at most so many letters; a longer word has one for itself. */
+/** Lines of at most `width` letters; a longer word gets its own line. */
 export function wrap(text: string, width: number): string[] {
   const lines = [""];
   for (const word of text.split(" ")) {
@@ -77,7 +78,7 @@ export function tableMarkdown(table: SettingsTable): string {
     .concat("\n");
 }
 
-/** What is worth saying at the start: required settings, and all that differ from their default. */
+/** What a run prints at its start: required settings, and all that differ from their default. */
 export function describeTable<Rows extends SettingRows>(
   table: SettingsTable<Rows>,
   settings: SettingsOf<Rows>,

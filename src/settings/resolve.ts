@@ -1,5 +1,5 @@
-// How settings come together: flag, then file, then default; then the checks of the whole. Remembers what the person
-// gave and where, so that a setting without effect can be refused by its own name. What is resolved is the caller's.
+// Combines settings: flag before file before default; then checks them together. Remembers what the person gave and
+// where, so that a setting without effect can be refused under its own name. The result belongs to the caller.
 import { nearestName, UserError } from "../errors.js";
 import { readSettingsFile } from "./file.js";
 import {
@@ -17,19 +17,19 @@ import { type Entry, expectation, metavar, readEntry, showEntry } from "./values
 export interface Sources {
   /** A YAML file (JSON is YAML too); paths inside it are relative to the current folder. */
   file?: string;
-  /** By name, with dashes or underscores: text as typed, or a value given by a program. */
+  /** By name, with dashes or underscores: text as typed, or a value from a program. */
   flags?: Readonly<Record<string, SettingValue>>;
-  /** Whether a program gave those in `flags`: messages speak of names then. */
+  /** Whether `flags` come from a program: then messages use names, not flags. */
   byName?: boolean;
 }
 
 export interface Resolved<Rows extends SettingRows> {
   settings: SettingsOf<Rows>;
-  /** The names that a flag or the file gave. */
+  /** The names given by a flag or by the file. */
   given: Set<string>;
 }
 
-/** Puts flags, file and defaults together and checks the whole; all errors are the person's to mend. */
+/** Combines flags, file and defaults and checks them together. Errors: UserError. */
 export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows>, sources: Sources): Resolved<Rows> {
   const { byName = false } = sources;
   const entries = new Map<string, Entry>();
@@ -43,7 +43,7 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     entries.set(name, { name, value, text: null, place: null, byName });
   }
 
-  // Of a run's own record, config.json, which holds every setting as it was.
+  // Whether the value comes from a run's own record, config.json, which has every setting of that run.
   const isRecorded = (name: string): boolean =>
     sources.file?.endsWith(".json") === true && typeof entries.get(name)?.place === "string";
   const settings: Record<string, SettingValue> = {};
@@ -53,7 +53,7 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
     const entry = entries.get(name);
     if (entry) {
       settings[name] = readEntry(row, entry);
-      // There, a default was not asked for by anyone.
+      // A default in a run's record was not asked for by anyone.
       if (!(isRecorded(name) && isSame(settings[name], row.default))) given.add(name);
     } else if (row.default === undefined) missing.push(name);
     else settings[name] = row.default;
@@ -78,7 +78,7 @@ export function resolveTable<Rows extends SettingRows>(table: SettingsTable<Rows
 const fits = (value: SettingValue, wanted: SettingValue | RegExp): boolean =>
   wanted instanceof RegExp ? wanted.test(String(value)) : value === wanted;
 
-/** The error for a name that no row has; `subject` is how the person wrote it, with its place. */
+/** The error for a name without a row; `subject` is how the person wrote it, with its place. */
 export function unknownSetting(table: SettingsTable, subject: string, name: string): UserError {
   const { elsewhere = {} } = table;
   if (Object.hasOwn(elsewhere, name)) return new UserError(`${subject} is unknown. ${elsewhere[name]}`);

@@ -1,6 +1,6 @@
-// A table of settings as a JSON Schema (draft 7, which editors read) of the YAML files that give them: names, types, ranges, choices,
-// defaults and what each is. Settings that a command requires may be given by flags, so a file may lack them. What settings are together
-// is not in it: the command checks that.
+// A table of settings as a JSON Schema (draft 7, which editors read) of the YAML files that give them: names, types,
+// ranges, choices, defaults and descriptions. A file may lack settings that a command requires, since flags may give
+// them. Rules about several settings are not in the schema: the command checks them.
 import { MOST_OF_ANY } from "./limits.js";
 import type { Range, SettingRow, SettingsTable } from "./table.js";
 import { expectation, FRACTION } from "./values.js";
@@ -35,7 +35,7 @@ function valueSchema(row: SettingRow): JsonSchema {
 function oneSchema(row: SettingRow): JsonSchema {
   switch (row.kind) {
     case "string": {
-      // An unquoted 2024 is meant as written.
+      // An unquoted 2024 may be meant as text.
       const text = {
         type: ["string", "number"],
         ...patternOf(row.pattern),
@@ -60,7 +60,7 @@ function oneSchema(row: SettingRow): JsonSchema {
   }
 }
 
-/** Without its flags: a schema has none, and what differs in case alone is let through. */
+/** Only for patterns without flags: a schema has no flags, so texts that ignore case are not checked. */
 const patternOf = (pattern: RegExp | undefined): JsonSchema =>
   pattern === undefined || pattern.flags !== "" ? {} : { pattern: pattern.source };
 

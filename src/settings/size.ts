@@ -1,4 +1,4 @@
-// A number of bytes as a setting, as 8GiB or 500MB: what its rows have in common. `parseBytes` reads the value.
+// What all settings share whose value is a number of bytes, such as 8GiB or 500MB. `parseBytes` reads the value.
 import { BYTES } from "../format.js";
 
 export const SIZE = {
@@ -8,5 +8,5 @@ export const SIZE = {
   expected: "a size such as 8GiB or 500MB",
 } as const;
 
-/** One that may be left out. */
+/** A size that may be left out. */
 export const SIZE_OR_NONE = { ...SIZE, default: "", pattern: new RegExp(`^$|${BYTES.source}`, BYTES.flags) } as const;

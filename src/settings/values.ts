@@ -1,23 +1,23 @@
 // One value of one setting: read from the words of a flag, from a YAML node or from a program, checked against its row,
-// and written as words again. Knows nothing of where tables come from.
+// and written as words again. Does not know where tables come from.
 import { excerpt, nearestName, UserError } from "../errors.js";
 import { formatNumber } from "../format.js";
 import { MOST_OF_ANY } from "./limits.js";
 import { flagOf, type Range, type Plain, type SettingRow, type SettingValue } from "./table.js";
 
-/** A value as given. `place` is "run.yaml:7:", or null for a flag; `text` is the file's own words, if a scalar. */
+/** A value as given. `place` is "run.yaml:7:", or null for a flag; `text` is the file's own words for a scalar. */
 export interface Entry {
   name: string;
   value: unknown;
   text: string | null;
   place: string | null;
-  /** Given by a program, which knows names and no flags. */
+  /** Given by a program, which uses names and not flags. */
   byName?: boolean;
 }
 
 const LONGEST_SHOWN = 300;
 
-/** -1/16, where a number is asked for: in a file too, which knows no fractions. */
+/** -1/16 as a number; also in a file, although YAML has no fractions. */
 export const FRACTION = /^([-+]?\d+)\/([1-9]\d*)$/;
 const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 
@@ -54,12 +54,12 @@ function convert(row: SettingRow, entry: Entry): SettingValue | undefined {
 const isList = (row: SettingRow): boolean => "list" in row && row.list === true;
 
 function convertOne(row: SettingRow, { value, text, place }: Entry): SettingValue | undefined {
-  // In a file, types are the file's: "3" in quotes is no number. A flag is always words.
+  // In a file, YAML decides types: "3" in quotes is not a number. A flag is always text.
   const words = typeof value === "string" && place === null;
   switch (row.kind) {
     case "string":
       if (Array.isArray(value) && value.length > 0) return row.fromList?.(value);
-      // An unquoted 2024 as a folder's name is meant as written.
+      // An unquoted 2024 may be meant as a folder's name.
       return typeof value === "string" ? value : typeof value === "number" ? (text ?? String(value)) : undefined;
     case "choice":
       return typeof value === "string" && row.choices.includes(value) ? value : undefined;
@@ -99,7 +99,7 @@ function mapFromValue(value: unknown): Record<string, string> | undefined {
     : undefined;
 }
 
-/** JSON, or key=value pairs of which true, false and numbers are these. */
+/** JSON, or key=value pairs; in pairs, true, false and numbers are read as such. */
 function textMap(text: string): unknown {
   try {
     if (text.trimStart().startsWith("{")) return JSON.parse(text) as unknown;
@@ -132,7 +132,7 @@ function isInRange(row: SettingRow, value: SettingValue): boolean {
   return value >= min && value <= max && value > above && value < below && (oneOf?.includes(value) ?? true);
 }
 
-/** Whether only the bound that all whole numbers have is in the way; it is named nowhere else. */
+/** Whether only the bound of all whole numbers refuses the value; no other message names this bound. */
 const isTooLarge = (row: SettingRow, value: unknown): row is SettingRow & { kind: "integer" } =>
   row.kind === "integer" &&
   row.max === undefined &&
@@ -153,7 +153,7 @@ function advice(row: SettingRow, { value, place }: Entry): string {
   return quoted ? " Remove the quotes." : "";
 }
 
-/** What a row takes, in words: "a number above 0". */
+/** What a row accepts, in words: "a number above 0". */
 export function expectation(row: SettingRow): string {
   return isList(row) ? `${expectedOne(row)}; several with commas between, each once` : expectedOne(row);
 }
@@ -212,7 +212,7 @@ function metavarOne(row: SettingRow): string {
   }
 }
 
-/** A value as words that a flag would take: 1e-5, prompt=question, "" for nothing. */
+/** A value in words that a flag would accept: 1e-5, prompt=question, "" for nothing. */
 export function showValue(value: unknown): string {
   if (typeof value === "number") return formatNumber(value);
   if (typeof value === "string")

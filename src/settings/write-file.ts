@@ -1,5 +1,5 @@
-// A settings file as text, for a person to read on and change: each line of settings under what its row says of it. The other direction is
-// in file.ts. Writes nothing.
+// A settings file as text, for a person to read and change: each setting stands below the description from its row.
+// file.ts is the other direction. Writes nothing.
 import { createRequire } from "node:module";
 
 import type * as Yaml from "yaml";
@@ -13,9 +13,9 @@ const WIDTH = 100;
 export interface FileParts<Rows extends SettingRows> {
   /** Lines above all settings. */
   head: readonly string[];
-  /** What is set, in this order. */
+  /** Settings with values, in this order. */
   settings: Readonly<Partial<Record<keyof Rows & string, SettingValue>>>;
-  /** What is shown with its default, for a person to set. */
+  /** Settings shown with their default, for a person to set. */
   offered: readonly (keyof Rows & string)[];
 }
 
@@ -34,9 +34,9 @@ export function settingsFileText<Rows extends SettingRows>(
   return `${[head.map(comment).join("\n"), ...set, ...rest].join("\n\n")}\n`;
 }
 
-/** Lines that begin with spaces, commands, stay whole. */
+/** Lines that begin with spaces are commands and stay whole. */
 function comment(line: string): string {
-  // A name may hold a line break, which must not end the comment.
+  // A name may have a line break, which must not end the comment.
   const text = line.replaceAll(/[\r\n\u0085\u2028\u2029]+/g, " ");
   const lines = text.startsWith(" ") ? [text] : wrap(text, WIDTH - 2);
   return lines.map((each) => `# ${each}`.trimEnd()).join("\n");
@@ -46,6 +46,6 @@ function yamlOf(value: SettingValue): string {
   if (typeof value === "number") return formatNumber(value);
   const { stringify } = createRequire(import.meta.url)("yaml") as typeof Yaml;
   const text = stringify(value, { lineWidth: 0, collectionStyle: "flow", blockQuote: false }).trim();
-  // Over several lines it would have to be indented, and a comment would end; JSON, which is YAML too, stays on one.
+  // Several lines would have to be indented, and would end a comment; JSON, which is also YAML, stays on one line.
   return text.includes("\n") ? JSON.stringify(value) : text;
 }

@@ -1,5 +1,5 @@
-// Automatic differentiation, kept to what a block needs: a graph is recorded only inside `withGrad`, lives as long as a
-// handle of its output, and is consumed by one `backward` or `grad`.
+// Automatic differentiation, restricted to what a block needs: a graph is recorded only inside `withGrad`, lives as
+// long as a handle of its output, and is consumed by one `backward` or `grad`.
 import { native } from "./binding.js";
 import { detach as detachOp } from "./ops/views.js";
 import type { Tensor } from "./tensor.js";
@@ -14,12 +14,12 @@ export function withGrad<Result>(fn: () => Result): Result {
   }
 }
 
-/** The same storage, cut off from any graph. Of one argument, so that lists can be mapped by it. */
+/** A tensor with the same storage and no graph. Takes one argument, so it can be passed to `map`. */
 export const detach = (t: Tensor): Tensor => detachOp(t);
 
 /**
- * A fresh leaf on the storage of `t`. With `into`, backward adds the leaf's gradient to that tensor in place (it may be
- * of a wider dtype); without, `takeGrad` hands the gradient over.
+ * A new leaf on the storage of `t`. With `into`, backward adds the leaf's gradient to that tensor in place (it may have
+ * a wider dtype); without, `takeGrad` gives the gradient.
  */
 export function leaf(t: Tensor, into?: Tensor): Tensor {
   const made = detachOp(t);
@@ -28,15 +28,15 @@ export function leaf(t: Tensor, into?: Tensor): Tensor {
   return made;
 }
 
-/** The gradient that backward left on a leaf, or null when the outputs do not depend on it. */
+/** Takes the gradient that backward left on a leaf; null if the outputs do not depend on it. */
 export const takeGrad = (t: Tensor): Tensor | null => native.takeGrad(t) as Tensor | null;
 
 /** Vector-Jacobian product of `outputs` with `gradients`, added to the leaves' gradients; frees the graph. */
 export const backward = (outputs: Tensor[], gradients: Tensor[]): void => native.backward(outputs, gradients);
 
-/** Vector-Jacobian product with respect to `inputs` alone; null where an output does not depend on one. */
+/** Vector-Jacobian product with respect to `inputs` only; null for an input that no output depends on. */
 export const grad = (outputs: Tensor[], inputs: Tensor[], gradients: Tensor[]): (Tensor | null)[] =>
   native.grad(outputs, inputs, gradients) as (Tensor | null)[];
 
-/** Where backward adds the gradient of a leaf from now on. */
+/** From now on backward adds the gradient of leaf `t` to `into`. */
 export const setGrad = (t: Tensor, into: Tensor): void => native.setGrad(t, into);

@@ -1,6 +1,6 @@
-// Loads the native addon at its first use and states what it exports. The only file that touches it; the rest of this folder
-// gives the exports their public form. Gradients are off until `withGrad` turns them on. For a time, another engine may take
-// its place. Importing this file costs nothing and needs no libtorch.
+// Loads the native addon at its first use and declares what it exports. The only file that touches it; the rest of this
+// folder gives the exports their public form. Gradients are off until `withGrad` turns them on. `withEngine` puts
+// another engine in its place for a time. Importing this file costs nothing and needs no libtorch.
 import { createRequire } from "node:module";
 
 import { beforeOpening, resolveEngine, setUpCommand } from "../../setup/libtorch.mjs";
@@ -11,15 +11,15 @@ export type Handle = number;
 export type OpArgument = number | bigint | boolean | string | null | undefined | readonly OpArgument[];
 
 export interface ExpertLimits {
-  /** Rows of native/experts/expert_activation.hpp; `gated`: whether the first product has a gate beside up. */
+  /** Rows of native/experts/expert_activation.hpp; `gated`: whether the first product gives a gate beside up. */
   activations: { name: string; gated: boolean }[];
-  /** With so many rows, a product by itself keeps all threads busy. */
+  /** With at least this many rows, a single product keeps all threads busy. */
   manyRows: number;
-  /** Elements of gradients of weights that the kernel for all experts makes at a time. */
+  /** Number of elements of weights' gradients that the kernel for all experts makes at a time. */
   groupedElements: number;
-  /** Whether there is one. */
+  /** Whether there is a kernel for all experts. */
   groupedKernel: boolean;
-  /** Whether a GPU adds products of 16 bits to float32 sums by itself. */
+  /** Whether a GPU can add products of 16 bits directly to float32 sums. */
   wideSums: boolean;
 }
 
@@ -40,7 +40,7 @@ export interface Native {
   writeBytes(handle: Handle, byteOffset: number, from: Uint8Array): void;
   mapFile(path: string): Handle;
   mapShared(file: number, bytes: number, allocate: boolean, path: string): Handle;
-  /** Throws when a mapped file was cut short; operators and copies of bytes do so by themselves. */
+  /** Throws if a mapped file was cut short; operators and copies of bytes check this themselves. */
   checkFiles(): void;
   readAhead(mapping: Handle): number;
   writeBack(file: number): number;
@@ -64,13 +64,13 @@ export interface Native {
   };
   resetPeak(): void;
   setMemoryLimit(bytes: number): void;
-  /** From now on figures of this GPU are without these bytes. */
+  /** From now on the memory figures of this GPU exclude these bytes. */
   setLibraryBytes(index: number, bytes: number): void;
   cudaMemory(index: number, resetPeak: boolean): { liveBytes: number; peakBytes: number; reservedBytes: number } | null;
   engine(): { version: string; threads: number; cudaDevices: number; config: string };
-  /** What decides how much memory the experts' operators take (native/experts/expert_groups.hpp, native/experts/grouped_products.hpp). */
+  /** The numbers that decide how much memory the experts' operators take (expert_groups.hpp, grouped_products.hpp). */
   expertLimits(): ExpertLimits;
-  /** How many rows an expert's products take where it has `rows` in a type of 16 bits on a CPU. */
+  /** For how many rows an expert's products are computed if it has `rows` of a 16-bit type on a CPU. */
   steadyRows(rows: number): number;
   setThreads(threads: number): void;
   setSeed(seed: number): void;
@@ -78,28 +78,31 @@ export interface Native {
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
   synchronize(device: string): void;
-  /** 13.0; nvrtc: a path, or a name for the loader. */
+  /** Such as 13.0; `nvrtc` is a path, or a name for the loader. */
   nvrtcVersion(nvrtc: string): string;
-  /** What it makes of each CUDA source, at the same time. */
+  /** Compiles each CUDA source, all at the same time. */
   compileKernels(nvrtc: string, sources: string[], options: string[]): Uint8Array[];
   /** Which form of the kernels runs on this CPU: plain, avx2, avx512, or emulated (native/emulated). */
   kernelsOfCpu(): string;
-  /** Whether this libtorch hands out the streams that kernels are launched on. */
+  /** Whether this libtorch gives access to the streams on which kernels are launched. */
   launchesKernels(): boolean;
-  /** 90 for sm_90; the driver's CUDA version, 13000 for 13.0. */
+  /** `capability` is 90 for sm_90; `driver` is the driver's CUDA version, 13000 for 13.0. */
   gpuFacts(index: number): { capability: number; driver: number };
   loadKernels(index: number, cubins: Uint8Array[]): void;
   /** See repeat.ts. */
   repeat(count: number, work: (round: number) => void): void;
   leavesOut(): boolean;
   hasElements(): boolean;
-  /** From now on SIGINT, SIGTERM and SIGHUP ask for a stop, see torch/signals.ts. */
+  /** From now on SIGINT, SIGTERM and SIGHUP ask for a stop (see signals.ts). */
   listenForStop(fd: number, acknowledged: string, left: string): void;
   setStopWords(acknowledged: string, left: string): void;
-  /** The signal that asked; 0 for none. */
+  /** The signal that asked for a stop; 0: none. */
   stopSignal(): number;
   forgetStop(): void;
-  /** Whether this libtorch brings the processes of a group together; without, the functions below are missing. See torch/comm/group.ts. */
+  /**
+   * Whether this libtorch can connect the processes of a group; if not, the functions below are missing. See
+   * torch/comm/group.ts.
+   */
   hasGroups(): boolean;
   openGroup(place: GroupPlace): void;
   gatherBytes(own: Uint8Array): Uint8Array[];
@@ -126,17 +129,17 @@ export interface GroupPlace {
   world: number;
   host: string;
   port: number;
-  /** Whether this process has the store in which they do. */
+  /** Whether this process serves the store through which they meet. */
   serves: boolean;
-  /** In front of every key of the store. */
+  /** Stands in front of every key of the store. */
   prefix: string;
-  /** That any call may take. */
+  /** The longest time that any call may take. */
   seconds: number;
-  /** Tensors in main memory go through copies, as those of a GPU do: for tests. */
+  /** For tests: tensors in main memory go through copies, as a GPU's do. */
   copiesAll?: boolean;
 }
 
-/** What the addon leaves to this side. */
+/** The exports that are implemented here and not in the addon. */
 const HERE: Pick<Native, "repeat" | "leavesOut" | "hasElements"> = {
   repeat: (count, work) => {
     for (let round = 0; round < count; round++) work(round);
@@ -148,9 +151,9 @@ const HERE: Pick<Native, "repeat" | "leavesOut" | "hasElements"> = {
 function load(): Omit<Native, keyof typeof HERE> {
   settleWaiting();
   for (const [name, value] of Object.entries(beforeOpening)) process.env[name] ??= value;
-  // The threads of an OpenBLAS, which wait beside those of OpenMP: sleep after 2^16 cycles and not 2^26.
+  // Threads of OpenBLAS, which wait beside those of OpenMP, sleep after 2^16 cycles and not after 2^26.
   process.env.OPENBLAS_THREAD_TIMEOUT ??= "16";
-  // cuBLAS gives the same bits every time only with a workspace of a given size; this is its own on recent cards.
+  // cuBLAS is deterministic only with a workspace of a fixed size; this is its default size on recent cards.
   process.env.CUBLAS_WORKSPACE_CONFIG ??= ":4096:8";
   let addon: string;
   try {
@@ -166,7 +169,7 @@ function load(): Omit<Native, keyof typeof HERE> {
   }
 }
 
-/** Every export, so that what calls them can be made before there is an engine. */
+/** The names of all exports, so that functions can be made before there is an engine. */
 const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   hasOp: true,
   schema: true,
@@ -244,7 +247,7 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
 };
 
 let addon: Native | null = null;
-/** The addon from its first use on, or what takes its place for a time. */
+/** The addon from its first use on, or the engine that replaces it for a time. */
 let engine: Native | null = null;
 
 function start(): Native {
@@ -253,7 +256,7 @@ function start(): Native {
   return (engine = addon);
 }
 
-/** Runs `fn` with the engine that `make` makes beside the real one; tensors of either are unknown to the other. */
+/** Runs `fn` with the engine that `make` makes from the real one; tensors of one engine are unknown to the other. */
 export function withEngine<Result>(make: (real: Native) => Native, fn: () => Result): Result {
   const before = engine;
   engine = make(addon ?? start());
@@ -264,7 +267,7 @@ export function withEngine<Result>(make: (real: Native) => Native, fn: () => Res
   }
 }
 
-/** An operator of whatever engine there is at a call, looked up once for each. */
+/** Calls an operator of the present engine; it is looked up once for each engine. */
 function operator(name: string): (...args: OpArgument[]) => unknown {
   let of: Native | null = null;
   let call: ReturnType<Native["op"]>;
@@ -281,7 +284,10 @@ function operator(name: string): (...args: OpArgument[]) => unknown {
   };
 }
 
-/** A mapped file that was cut short (native/io/cut_files.cpp) as a UserError; any other failure as it is. */
+/**
+ * Turns the error of a mapped file that was cut short (native/io/cut_files.cpp) into a UserError; returns any other
+ * failure unchanged.
+ */
 function inWords(failure: unknown): unknown {
   const { code, path = "" } = failure as { code?: string; path?: string };
   return code === "FILE_CUT_SHORT" ? fileCutShort(path) : failure;
@@ -295,7 +301,7 @@ export const fileCutShort = (path: string): UserError =>
 
 type Call = (...args: unknown[]) => unknown;
 
-/** The same for what is no operator. */
+/** Calls any other export in the same way. */
 function plain(name: keyof Native): Call {
   let of: Native | null = null;
   let call: Call;
@@ -312,7 +318,7 @@ function plain(name: keyof Native): Call {
   };
 }
 
-/** What the engine of the moment exports. Nothing is loaded before the first call. */
+/** The exports of the present engine. Nothing is loaded before the first call. */
 export const native = {
   op: operator,
   ...Object.fromEntries(Object.keys(EXPORTS).map((name) => [name, plain(name as keyof Native)])),

@@ -1,5 +1,5 @@
-// The names of devices: cpu, cuda, cuda:1. A device that is no CPU is a GPU.
+// The names of devices: cpu, cuda, cuda:1. Every device that is not a CPU is a GPU.
 export const isCpu = (device: string): boolean => device === "cpu" || device.startsWith("cpu:");
 
-/** The number of a GPU; "cuda" is the first. */
+/** The index of a GPU; "cuda" is 0. */
 export const deviceIndex = (device: string): number => Number(device.split(":")[1] ?? 0);

@@ -12,12 +12,12 @@ export { isCpu };
 
 export const engineInfo = native.engine;
 
-/** 0 asks for all cores. libtorch and the BLAS beside it get the same count; some builds start with one thread. */
+/** 0 means all cores. libtorch and its BLAS get the same number; some builds start with one thread. */
 export function setThreads(threads: number): void {
   native.setThreads(threads > 0 ? threads : availableParallelism());
 }
 
-/** Waits until the device has done all that was asked; nothing to wait for on the CPU. */
+/** Waits until the device has done all queued work; returns at once on the CPU. */
 export function synchronize(device: string): void {
   if (!isCpu(device)) native.synchronize(device);
 }
@@ -36,14 +36,17 @@ function readCpuFlags(): Set<string> {
   }
 }
 
-/** bfloat16 where its products are in hardware (CUDA, AVX512-BF16, AMX), else float32, which is then several times faster. */
+/**
+ * bfloat16 if the device has hardware for its products (CUDA, AVX512-BF16, AMX); else float32, which is then several
+ * times faster.
+ */
 export function fastestDtype(device: string): DType {
   if (!isCpu(device)) return "bfloat16";
   const flags = cpuFlags();
   return flags.has("avx512_bf16") || flags.has("amx_bf16") ? "bfloat16" : "float32";
 }
 
-/** Refuses a device that this engine cannot compute on. */
+/** Errors: UserError for a device on which this engine cannot compute. */
 export function checkDevice(device: string): void {
   const parts = /^(cpu|cuda)(?::(\d+))?$/.exec(device);
   if (!parts) throw new UserError(`device: "${device}" is unknown (expected cpu, cuda or cuda:N).`);
@@ -56,8 +59,8 @@ export function checkDevice(device: string): void {
 }
 
 /**
- * The same for a device that is to be used. From now on a GPU takes kernels that give the same bits every time, where libtorch
- * has them; a CPU's do anyway.
+ * Checks a device and prepares it for use. From now on a GPU uses deterministic kernels, if libtorch has them; a CPU's
+ * are always deterministic.
  */
 export function useDevice(device: string): void {
   checkDevice(device);

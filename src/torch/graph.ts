@@ -1,7 +1,7 @@
-// A function recorded once and differentiated once: its graph owns the tensors it needs until the backward pass, or `freeGraph`.
-// A custom function cuts the graph in two: what it computes is outside, and its gradient is our own code, called between
-// the part behind it and the part before it. A root is a value inside the graph with a loss of its own, which is
-// differentiated together with the result. All on the calling thread, on every device.
+// A function that is recorded once and differentiated once: its graph owns the tensors it needs until the backward
+// pass, or `freeGraph`. A custom function cuts the graph in two: its computation is outside, and its gradient is our
+// own code, called between the part after it and the part before it. A root is a value inside the graph with its own
+// loss, which is differentiated together with the result. All runs on the calling thread, on every device.
 import { assert } from "../errors.js";
 import { native } from "./binding.js";
 import { backward, detach, leaf, takeGrad, withGrad } from "./autograd.js";
@@ -12,13 +12,13 @@ import { device, dtype, shape, type Tensor, zeros } from "./tensor.js";
 
 interface Cut {
   inputs: Tensor[];
-  /** A leaf: the part behind leaves its gradient here. */
+  /** A leaf, on which the part after the cut leaves its gradient. */
   output: Tensor;
   saved: Tensor[];
   gradient: Gradient;
 }
 
-/** Of a custom function's inputs. It may free what it was given as soon as it needs it no more. */
+/** Computes the gradients of a custom function's inputs. It may free its arguments as soon as they are not needed. */
 type Gradient = (dOutput: Tensor, output: Tensor, saved: Tensor[]) => Tensor[];
 
 interface Root {
@@ -26,7 +26,7 @@ interface Root {
   gradient: () => Tensor;
 }
 
-/** What a recording gathers beside the engine's own graph. */
+/** What a recording collects in addition to the engine's own graph. */
 interface Recording {
   cuts: Cut[];
   roots: Root[];
@@ -36,7 +36,7 @@ export interface Graph extends Recording {
   /** Leaves on the storage of the inputs. */
   inputs: Tensor[];
   y: Tensor;
-  /** In which it was recorded. */
+  /** The span in which it was recorded. */
   span: string;
 }
 
@@ -53,7 +53,8 @@ export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): G
   try {
     const { leaves, y } = scope(() => {
       const leaves = inputs.map((input) => leaf(input));
-      // A scope of its own, so that what autograd does not keep is freed before the backward pass and what it keeps along it.
+      // An own scope, so that what autograd does not keep is freed before the backward pass, and what it keeps is freed
+      // during it.
       return { leaves, y: scope(() => withGrad(() => fn(...leaves))) };
     });
     return { inputs: leaves.map(keep), y: keep(y), span: currentSpan(), ...gathered };
@@ -65,7 +66,10 @@ export function record(inputs: Tensor[], fn: (...inputs: Tensor[]) => Tensor): G
   }
 }
 
-/** The gradients of the inputs from that of y, null for one that y does not depend on; leaves on the way get theirs. Consumes the graph. */
+/**
+ * The gradients of the inputs from that of y; null for an input that y does not depend on. Leaves inside the graph get
+ * theirs. Consumes the graph.
+ */
 export function backwardThrough(graph: Graph, dy: Tensor): (Tensor | null)[] {
   try {
     return during(`${graph.span}, backward`, () =>
@@ -110,9 +114,9 @@ const tensorsOf = ({ cuts, roots }: Recording): Tensor[] => [
 const freeTensors = (tensors: Tensor[]): void => free(...new Set(tensors.filter(isAlive)));
 
 /**
- * The output of forward(), whose gradient with respect to `inputs` is `gradient` of that of the output and of what `forward` saved for it; all
- * inputs have one. Where a graph is recorded, the graph owns the inputs, the output and what is saved from now on, and nothing else in it may
- * use the inputs: what lies before them is differentiated when `gradient` has been.
+ * The output of forward(). Its gradients with respect to `inputs`, all of which have one, are given by `gradient`, from
+ * the output, its gradient, and what `forward` saved. If a graph is recorded, it owns inputs, output and saved tensors
+ * from now on, and nothing else in it may use the inputs: what lies before them is differentiated after `gradient`.
  */
 export function customFunction(
   inputs: Tensor[],
@@ -134,8 +138,8 @@ export function customFunction(
 }
 
 /**
- * The same numbers, from which several custom functions and what lies around them may start: their gradients add up here before what made
- * `x` is differentiated. Without it, what they share would be gone with the first of them.
+ * The same numbers, for use by several custom functions and the code around them: their gradients are added up here
+ * before the part that made `x` is differentiated. Without it, the first of them would consume what they share.
  */
 export const junction = (x: Tensor): Tensor =>
   customFunction(
@@ -144,12 +148,12 @@ export const junction = (x: Tensor): Tensor =>
     (dx) => [detach(dx)],
   );
 
-/** The same numbers as an input of a custom function, which is to have a gradient: weights that are frozen have none. */
+/** The same numbers as an input that can have a gradient, which a custom function needs; frozen weights have none. */
 export const ownInput = (t: Tensor): Tensor => add(t, leaf(zeros(shape(t), dtype(t), device(t))));
 
 /**
- * Where a graph is recorded, differentiates a loss on `output` with it: `gradient` is asked for in the backward pass. The graph owns
- * the output from now on. No custom function may lie behind it.
+ * If a graph is recorded, differentiates a loss on `output` with it; the backward pass calls `gradient`. The graph owns
+ * the output from now on. No custom function may come after it.
  */
 export function addRoot(output: Tensor, gradient: () => Tensor): void {
   recording?.roots.push({ output: keep(output), gradient });

@@ -1,6 +1,6 @@
-// A file mapped for writing: what is written to its tensor reaches the file. Its pages are brought, written back and let go
-// by threads of the engine, of which only the waiting is seen here. Owned by whoever opened it, until `close`; views of the
-// tensor must be freed before.
+// A file mapped for writing: what is written to its tensor reaches the file. Threads of the engine read, write back and
+// drop its pages; here one can only wait for them. Whoever opened it owns it until `close`; views of the tensor must be
+// freed before.
 import { closeSync, fsyncSync, fstatSync, openSync } from "node:fs";
 
 import { naming } from "../read-file.js";
@@ -17,7 +17,7 @@ export class SharedMapping {
   #read = 0;
   #written = 0;
 
-  /** Maps the file at `path`; with `bytes`, it is made with that size, its place on the disk taken. */
+  /** Maps the file at `path`; with `bytes`, creates it with that size and reserves its place on the disk. */
   constructor(path: string, bytes = 0) {
     this.path = path;
     this.#file = openSync(path, bytes > 0 ? "w+" : "r+");
@@ -30,7 +30,7 @@ export class SharedMapping {
     }
   }
 
-  /** Begins to read all pages into memory, behind what was asked before. */
+  /** Begins to read all pages into memory, after earlier requests. */
   readAhead(): void {
     this.#read = native.readAhead(this.tensor);
   }
@@ -45,12 +45,12 @@ export class SharedMapping {
     this.#written = native.writeBack(this.#file);
   }
 
-  /** Lets the pages that need no writing go, behind what was asked before. */
+  /** Drops the pages that need no writing, after earlier requests. */
   drop(): void {
     this.#written = native.dropPages(this.tensor, this.#file);
   }
 
-  /** Returns when every change is on the disk. Errors: UserError when the file has lost some of them. */
+  /** Returns when every change is on the disk. Errors: UserError if the file has lost some of them. */
   sync(): void {
     naming(this.path, () => fsyncSync(this.#file));
     native.checkFiles();

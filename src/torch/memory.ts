@@ -1,5 +1,5 @@
-// The ledger: what is alive now and what was at most alive since the last reset, in bytes as asked of the allocator.
-// CPU figures are exact and the same on every machine. Mapped files are apart: the system may drop their pages.
+// The ledger: live bytes, and the most live bytes since the last reset, in bytes as asked of the allocator. CPU figures
+// are exact and the same on every machine. Mapped files count separately: the system may drop their pages.
 import { backward, leaf, withGrad } from "./autograd.js";
 import { native } from "./binding.js";
 import { linear, mm, mulScalar } from "./ops.js";
@@ -8,9 +8,9 @@ import { zeros } from "./tensor.js";
 import { deviceIndex, isCpu } from "./device-name.js";
 
 export interface Ledger {
-  /** Live handles that JavaScript can name. */
+  /** Number of live handles that JavaScript can name. */
   tensors: number;
-  /** Live allocations, those held only by a graph included. */
+  /** Number of live allocations, including those held only by a graph. */
   blocks: number;
   liveBytes: number;
   peakBytes: number;
@@ -19,7 +19,10 @@ export interface Ledger {
 
 const started = new Set<number>();
 
-/** Lets the libraries of a GPU take the workspace that they keep (cuBLAS, for each thread that computes), so that it counts with no step. */
+/**
+ * Lets the libraries of a GPU allocate the workspace that they keep (cuBLAS: for each thread that computes), so that no
+ * step is charged for it.
+ */
 export function startLibraries(device: string): void {
   const index = deviceIndex(device);
   if (started.has(index)) return;
@@ -35,7 +38,10 @@ export function startLibraries(device: string): void {
   native.setLibraryBytes(index, (native.cudaMemory(index, false)?.liveBytes ?? before) - before);
 }
 
-/** Figures of one device: "cpu", or "cuda:0" without what its libraries hold (from libtorch's caching allocator, 2.9 and newer; else zero). */
+/**
+ * Figures of one device: "cpu", or "cuda:0" without what its libraries hold (from libtorch's caching allocator, 2.9 and
+ * later; else zero).
+ */
 export function ledger(device = "cpu"): Ledger {
   const cpu = native.memory();
   if (isCpu(device)) {
@@ -57,7 +63,7 @@ export function ledger(device = "cpu"): Ledger {
   };
 }
 
-/** Starts a new peak at what is alive now. */
+/** Starts a new peak at the present live bytes. */
 export function resetPeak(device = "cpu"): void {
   native.resetPeak();
   if (!isCpu(device)) native.cudaMemory(deviceIndex(device), true);
@@ -65,12 +71,12 @@ export function resetPeak(device = "cpu"): void {
 
 export const NO_LIMIT = Number.MAX_SAFE_INTEGER;
 
-/** From now on, an allocation on the CPU that would bring the live bytes above `bytes` fails with code OUT_OF_MEMORY. */
+/** From now on, a CPU allocation that would bring the live bytes above `bytes` fails with code OUT_OF_MEMORY. */
 export const limitMemory = (bytes: number): void => native.setMemoryLimit(bytes);
 
 /**
- * Main memory that the process takes beside its tensors: Node, the engine and this program, as they are now, and what the allocator may keep
- * of freed blocks. What a GPU's own libraries take is not known.
+ * Main memory that the process uses beside its tensors: Node, the engine and this program at present, and freed blocks
+ * that the allocator may keep. What a GPU's own libraries use is not known.
  */
 export const processBytes = (): number =>
   process.memoryUsage().rss - native.memory().liveBytes + native.memory().spareBytes;

@@ -1,6 +1,6 @@
-// The operators we use, ATen's and those of our own (revmoe::), by subject. A row holds all about one: its type here, its schema
-// there, and its rule for the engine that counts. Results belong to the innermost scope. A trailing underscore: in place,
-// and the same handle comes back.
+// The operators we use, ATen's and our own (revmoe::), by subject. A row has everything about one: its TypeScript type,
+// its schema in libtorch, and its rule for the engine that counts. Results belong to the innermost scope. A trailing
+// underscore means in place; the same handle is returned.
 export * from "./ops/arithmetic.js";
 export * from "./ops/attention.js";
 export * from "./ops/delta.js";

@@ -1,12 +1,15 @@
-// Random state. Work that must be repeatable seeds the engine from what identifies it (`seedFor`), so that a resumed run
-// needs no saved state; the generators' full state is here for work that draws in sequence.
+// Random state. Repeatable work seeds the engine from what identifies it (`seedFor`), so a resumed run needs no saved
+// state. The generators' full state is for work that draws in sequence.
 import { native } from "./binding.js";
 import type { Tensor } from "./tensor.js";
 
 /** Seeds every generator of the engine. */
 export const setSeed = (seed: number): void => native.setSeed(seed);
 
-/** A well-mixed seed (48 bits; libtorch's CPU generator uses the low 32) from the numbers that identify a piece of work, such as (run seed, step, block). */
+/**
+ * A well-mixed seed (48 bits; libtorch's CPU generator uses the low 32) from the numbers that identify a piece of work,
+ * such as (run seed, step, block).
+ */
 export function seedFor(...parts: number[]): number {
   let high = 0x9e3779b9;
   let low = 0x85ebca6b;

@@ -1,13 +1,13 @@
-// Who frees a tensor: the innermost open scope, unless it is returned from the scope (then the scope around it) or kept
-// (then the caller). Scopes are synchronous and nest; the garbage collector plays no part.
+// Who frees a tensor: the innermost open scope, unless the tensor is returned from it (then the scope around it does)
+// or kept (then the caller does). Scopes are synchronous and nest; the garbage collector plays no part.
 import { native } from "./binding.js";
 import type { Tensor } from "./tensor.js";
 
 type Kept = Tensor | null | undefined | boolean | string | readonly Kept[] | { readonly [key: string]: Kept };
 
 /**
- * Runs `fn` and frees every tensor made inside, except those in its result: a tensor, or arrays and records of them.
- * Throws when `fn` returns a promise: tensors made after an await would belong to nobody.
+ * Runs `fn` and frees every tensor made inside, except those in its result: a tensor, or arrays and records of tensors.
+ * Throws if `fn` returns a promise: tensors made after an await would belong to nobody.
  */
 export function scope<Result>(fn: () => Result): Result {
   native.scopeOpen();
@@ -22,7 +22,7 @@ export function scope<Result>(fn: () => Result): Result {
   }
 }
 
-// Numbers that are no live handle are ignored by the native side, so records may carry plain numbers too.
+// The native side ignores numbers that are not live handles, so records may have plain numbers, too.
 function collect(value: Kept, into: number[]): void {
   if (typeof value === "number") {
     if (native.isAlive(value)) into.push(value);

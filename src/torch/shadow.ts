@@ -1,12 +1,12 @@
-// The way to the engine that computes nothing: for the time of a call, every tensor made is one that only has a size.
+// Access to the engine that computes nothing: during the call, every tensor that is made only has a size.
 import { withEngine } from "./binding.js";
 import { operatorCalls, shadowEngine } from "./shadow/engine.js";
 import { everyRound, fewRounds, UnlikeRounds } from "./shadow/rounds.js";
 import { accountOf, beyondCounting } from "./shadow/account.js";
 
 /**
- * Runs `fn` on a new shadow engine, in whose ledger nothing is alive yet. Tensors made before are unknown in it. Of rounds that are
- * alike, few are run; where some should be alike and are not, `fn` is run again with all of them.
+ * Runs `fn` on a new shadow engine, with nothing alive in its ledger. Tensors made before are unknown in it. Only a few
+ * of the rounds that are alike run; if some differ that should be alike, `fn` runs again with all rounds.
  */
 export function onShadow<Result>(fn: () => Result): Result {
   try {
@@ -21,8 +21,8 @@ export function onShadow<Result>(fn: () => Result): Result {
 export const onFullShadow = <Result>(fn: () => Result): Result =>
   withEngine((real) => shadowEngine(real, everyRound), fn);
 
-/** Since the last reset, by span, the most bytes that were alive on a device of the shadow engine. */
+/** For each span, the most bytes alive on a device of the shadow engine since the last reset. */
 export const shadowSpans = (device: string): Map<string, number> => new Map(accountOf(device).spans);
 
-/** `operatorCalls`: those on the last shadow engine. */
+/** `operatorCalls` counts those on the last shadow engine. */
 export { beyondCounting, operatorCalls };

@@ -1,4 +1,4 @@
-// Names for what is being done, so that memory, and running out of it, can be told by what needed it.
+// Names for the work in progress, so that figures of memory, and errors for lack of it, name the work that needed it.
 
 let span = "";
 
@@ -9,7 +9,7 @@ export interface Timed {
   span?: string;
 }
 
-/** Runs `fn` as the span `name`; the spans around it go on when it returns. */
+/** Runs `fn` as the span `name`; afterwards the span around it continues. */
 export function during<Result>(name: string, fn: () => Result): Result {
   const before = span;
   span = name;

@@ -1,5 +1,6 @@
 // Tensors as integer handles into the native table: making them, asking them, moving their bytes. A handle made inside
-// `scope` belongs to the scope; one made outside belongs to the caller, who frees it. A stale handle is always an error.
+// `scope` belongs to the scope; one made outside belongs to the caller, who frees it. Using a stale handle is always an
+// error.
 //
 // Shape letters, one legend for the whole project (x_TD is [T, D]; a gradient is d + the name; `fn_` works in place):
 //   T tokens in the packed batch   D model width        H query heads      K key/value heads   C head width
@@ -27,13 +28,13 @@ export const byteSize = (t: Tensor): number => native.byteSize(t);
 export const numel = (t: Tensor): number => shape(t).reduce((product, size) => product * size, 1);
 
 export const empty = (size: number[], type: DType, on = "cpu"): Tensor => newEmpty(size, type, null, on);
-/** On the CPU, in pages that a GPU copies from by itself; needs CUDA. */
+/** On the CPU, in pages that a GPU can copy from without the CPU; needs CUDA. */
 export const emptyPinned = (size: number[], type: DType): Tensor => newEmpty(size, type, null, "cpu", true);
 export const zeros = (size: number[], type: DType, on = "cpu"): Tensor => newZeros(size, type, null, on);
 export const full = (size: number[], value: number, type: DType, on = "cpu"): Tensor =>
   newFull(size, value, type, null, on);
 
-/** The tensor on `on` with elements of type `type`; the same handle's storage when nothing changes. */
+/** The tensor on the device `on` with elements of `type`; if nothing changes, the same storage. */
 export const to = (t: Tensor, type: DType, on = "cpu"): Tensor => toDevice(t, on, type);
 
 const ARRAYS = {
@@ -51,7 +52,7 @@ const ARRAYS = {
 export const fromArray = (values: ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor =>
   fromValues(() => values, size, type, on);
 
-/** The same with elements that are asked for only by an engine that has any. */
+/** The same; an engine without elements does not ask for the values. */
 export function fromValues(valuesOf: () => ArrayLike<number>, size: number[], type: DType, on = "cpu"): Tensor {
   const staged = type === "bfloat16" || type === "float16" ? "float32" : type;
   const made = empty(size, staged);
@@ -93,8 +94,8 @@ export const valuesIfAny = (t: Tensor): number[] | null => (native.hasElements()
 export const item = (t: Tensor): number => Number(readItem(t));
 
 /**
- * A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. Errors: UserError
- * when it has fewer than `bytes` bytes, or cannot be mapped; whatever reads it later throws one when it is cut short.
+ * A whole file as uint8[n], mapped privately: pages are read when touched, writes never reach the file. Errors:
+ * UserError if it has fewer than `bytes` bytes, or cannot be mapped; reading it later throws one if it was cut short.
  */
 export function mapFile(path: string, bytes = 1): Tensor {
   let mapping: Tensor;

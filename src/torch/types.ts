@@ -1,5 +1,5 @@
-// What a tensor is to the type checker: a handle into the native table that is no plain number. And the types of elements,
-// with the bytes of each.
+// The type of a tensor for TypeScript: a handle into the native table that is not a plain number. And the types of
+// elements, with the bytes of each.
 import type { Handle } from "./binding.js";
 
 declare const brand: unique symbol;

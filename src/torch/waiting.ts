@@ -1,13 +1,14 @@
-// How the threads of a product wait for each other, settled before OpenMP's runtime is loaded, which reads it once. Threads that
-// sleep at once wake late, and a step has thousands of waits; threads that spin take the processor from those they wait for as soon as
-// anything else runs (figures in LOG.md). So they spin for a moment, and only where nothing else wanted to run when the program began.
+// How the threads of a product wait for each other. This is set before OpenMP's runtime is loaded, which reads it once.
+// Threads that sleep at once wake late, and a step has thousands of waits. Threads that spin take the processor from
+// those they wait for as soon as anything else runs (figures in LOG.md). So they spin for a moment, and only if nothing
+// else wanted to run when the program began.
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Turns of a waiting loop, 50 to 300 us: the fewest that were as fast as spinning without end. */
+/** Rounds of a waiting loop, 50 to 300 us: the fewest that were as fast as spinning without end. */
 const SPINS = "5000";
 const LOOKS = 5;
 
-/** Sets OMP_WAIT_POLICY and GOMP_SPINCOUNT where neither is set. Programs started from here wait in the same way. */
+/** Sets OMP_WAIT_POLICY and GOMP_SPINCOUNT if neither is set. Programs started from here wait in the same way. */
 export function settleWaiting(
   environment: NodeJS.ProcessEnv = process.env,
   others: () => number | null = othersRunning,
@@ -17,7 +18,10 @@ export function settleWaiting(
   if (others() === 0) environment.GOMP_SPINCOUNT = SPINS;
 }
 
-/** Threads of other programs that run or want to, the least of a few looks; null where the system does not say. */
+/**
+ * Number of threads of other programs that run or want to run, the least of a few looks; null if the system does not
+ * say.
+ */
 export function othersRunning(): number | null {
   try {
     return Math.max(0, Math.min(...Array.from({ length: LOOKS }, () => allRunning() - ownRunning())));
@@ -32,13 +36,13 @@ function allRunning(): number {
   return Number(running);
 }
 
-/** Node's own threads among them: it compiles and collects beside its main thread. */
+/** Includes Node's own threads, which compile and collect garbage beside its main thread. */
 function ownRunning(): number {
   return readdirSync("/proc/self/task").filter((thread) => {
     try {
       return readFileSync(`/proc/self/task/${thread}/stat`, "latin1").includes(") R ");
     } catch {
-      return false; // It ended between the two.
+      return false; // The thread ended in between.
     }
   }).length;
 }

@@ -1,6 +1,6 @@
-// The dense decoders that can become a mixture of experts, read like the families that are trained: one table of
-// families by `model_type`, each with what its attention has. Agrees with modeling_llama.py, modeling_mistral.py,
-// modeling_qwen2.py and modeling_qwen3.py of transformers. What only those compute and we cannot carry over is refused.
+// The dense decoders that can become a mixture of experts, read like the families that are trained: a table of families
+// by `model_type`, with what each family's attention has. Agrees with modeling_llama.py, modeling_mistral.py,
+// modeling_qwen2.py and modeling_qwen3.py of transformers. What these compute and we cannot carry over is refused.
 import type { ModelSource } from "../checkpoint/source.js";
 import { excerpt, UserError } from "../errors.js";
 import { type GroupedQuery, groupedQueryAttention } from "../layers/attention/grouped-query.js";
@@ -18,7 +18,7 @@ export interface DenseModel {
   mixedWindows: boolean;
 }
 
-/** What the attention of a family has of its own. */
+/** The properties of a family's attention. */
 export type Attention = Pick<GroupedQuery, "bias" | "queryKeyNorm" | "window">;
 type Read = Pick<DenseModel, "geometry" | "attention">;
 type Defaults = Partial<Parameters<typeof readGeometry>[1]>;
@@ -41,13 +41,16 @@ const FAMILIES: Record<string, (read: ConfigReader) => Read> = {
   },
   qwen2: (read) => readDense(read, {}, { ...PLAIN, bias: "qkv", window: commonWindow(read) }),
   qwen3: (read) => {
-    // The class has a head width of its own, which a file need not repeat.
+    // The class has its own head width, which a file need not repeat.
     const withHead = new ConfigReader({ head_dim: 128, ...read.source }, read.where);
     return readDense(withHead, {}, { bias: readBias(read), queryKeyNorm: "head", window: commonWindow(read) });
   },
 };
 
-/** What a source's config.json describes. Errors: UserError when it is no dense model of these families, or a part is not supported. */
+/**
+ * Reads a source's config.json. Errors: UserError if it is not a dense model of these families, or a part is not
+ * supported.
+ */
 export function readDenseModel({ config: source, configPath }: Pick<ModelSource, "config" | "configPath">): DenseModel {
   const modelType = source.model_type;
   if (typeof modelType !== "string" || !Object.hasOwn(FAMILIES, modelType)) {
@@ -78,7 +81,9 @@ function readDense(read: ConfigReader, defaults: Defaults, attention: Attention)
 
 const readBias = (read: ConfigReader): "all" | "none" => (read.boolean("attention_bias", false) ? "all" : "none");
 
-/** How many layers of a Qwen model have a window: those that `layer_types` names, or all from `max_window_layers` on. */
+/**
+ * Number of layers of a Qwen model with a window: those that `layer_types` names, or all from `max_window_layers` on.
+ */
 function windowedLayers(read: ConfigReader): number {
   if (!read.boolean("use_sliding_window", false)) return 0;
   const types = read.source.layer_types;
@@ -86,7 +91,7 @@ function windowedLayers(read: ConfigReader): number {
   return Math.max(0, read.integer("num_hidden_layers") - read.integer("max_window_layers", 28, 0));
 }
 
-/** The window that all layers of a Qwen model have, or null. */
+/** The window of all layers of a Qwen model; null if any layer has none. */
 function commonWindow(read: ConfigReader): number | null {
   return windowedLayers(read) === read.integer("num_hidden_layers") ? read.integer("sliding_window", 4096) : null;
 }

@@ -1,44 +1,44 @@
-// The family that a dense model becomes: its config.json, and what of the dense function it cannot express. Copies of one
-// MLP whose gates sum to 1 are that MLP whatever the router says, so all that can be lost is attention's, or slices of
-// the MLP that a token does not pick.
+// The family that a dense model becomes: its config.json, and what it cannot express of the dense function. Copies of
+// one MLP whose gates sum to 1 compute that MLP, whatever the router says. So only two things can be lost: parts of
+// attention, and slices of the MLP that a token does not pick.
 import { UserError } from "../errors.js";
 import { readArchitecture } from "../families/registry.js";
 import type { Architecture } from "../model/architecture.js";
 import type { Attention, DenseModel } from "./dense.js";
 
-/** The plainest first: what has no norms, no biases, no shared expert. */
+/** The simplest first: without norms, biases and a shared expert. */
 export const TARGETS = ["mixtral", "qwen3_moe", "qwen2_moe"] as const;
 export type Target = (typeof TARGETS)[number];
 
 export interface ExpertShape {
   numExperts: number;
   expertsPerToken: number;
-  /** Inner width of one expert; 0 for that of the dense MLP. */
+  /** Inner width of one expert; 0: that of the dense MLP. */
   expertWidth: number;
-  /** Every so many layers one gets experts; the others keep their MLP. */
+  /** Every n-th layer gets experts, with this n; the others keep their MLP. */
   decoderSparseStep: number;
 }
 
 export interface TargetModel {
   architecture: Architecture;
-  /** Width of the shared expert; 0 where there is none. */
+  /** Width of the shared expert; 0: none. */
   sharedWidth: number;
   /** How many experts together have the width of the dense MLP. */
   slices: number;
   /** Whether each token picks every slice equally often. */
   wholeCopies: boolean;
   /**
-   * What an expert's down projection is multiplied by: G, the number of slices, as gates are shared by the slices of a
-   * copy; half of it beside a shared expert, which gives the other half, so that both are alive from the first step.
+   * Factor for an expert's down projection: G, the number of slices, because a copy's slices share its gate. With a
+   * shared expert half of that, since the shared expert gives the other half; so both contribute from the first step.
    */
   downScale: number;
-  /** What is not as in the dense model, in words; nothing when the function is the same. */
+  /** The differences from the dense model, in words; empty if the function is the same. */
   lost: string[];
 }
 
 /**
- * The target asked for; for "auto" the first that loses nothing, else the one that loses least. Errors: UserError when the
- * experts do not divide the MLP evenly, or the target has no dense layers to keep.
+ * The target asked for; for "auto" the first that loses nothing, else the one that loses least. Errors: UserError if
+ * the experts do not divide the MLP evenly, or the target has no dense layers to keep.
  */
 export function chooseTarget(dense: DenseModel, to: "auto" | Target, shape: ExpertShape): TargetModel {
   const possible = TARGETS.filter((each) => shape.decoderSparseStep === 1 || each !== "mixtral");
@@ -145,7 +145,7 @@ function configOf(
   };
 }
 
-/** Rotary settings in the older dialect, which transformers 4 and 5 both read. */
+/** Rotary settings in the older form, which transformers 4 and 5 both read. */
 function ropeOf({ rope, source }: DenseModel["geometry"]): Record<string, unknown> {
   const given = (source.rope_scaling ?? source.rope_parameters ?? {}) as Record<string, unknown>;
   const { rope_theta: _, rope_type: newName, type: oldName, ...rest } = given;
@@ -155,7 +155,7 @@ function ropeOf({ rope, source }: DenseModel["geometry"]): Record<string, unknow
   return { rope_theta: rope.theta, rope_scaling: type === "default" ? null : { rope_type: type, ...rest, ...length } };
 }
 
-/** What attention a target has for a dense model of this one. */
+/** The attention of each target for a dense model with attention `dense`. */
 const ATTENTION: Record<Target, (dense: Attention) => Attention> = {
   mixtral: ({ window }) => ({ bias: "none", queryKeyNorm: "none", window }),
   qwen2_moe: () => ({ bias: "qkv", queryKeyNorm: "none", window: null }),

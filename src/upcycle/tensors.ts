@@ -1,6 +1,6 @@
-// From the tensors of a dense checkpoint to those of the mixture, by name: attention, norms, embeddings and the layers
-// that stay dense as they are; each expert a copy, or a slice of one, of its layer's MLP. Nothing is made before it is
-// written, and the same is made again when it is compared. The caller keeps the dense folder open meanwhile.
+// From a dense checkpoint's tensors to those of the mixture, by name. Attention, norms, embeddings and dense layers
+// stay the same; each expert is a copy, or a slice of a copy, of its layer's MLP. A tensor is made only when it is
+// written, and again when it is compared. The caller keeps the dense folder open meanwhile.
 import { type DiskTensor, diskTensors } from "../checkpoint/layout.js";
 import type { Folder } from "../checkpoint/model-files.js";
 import type { TensorSource } from "../checkpoint/safetensors/writer.js";
@@ -27,17 +27,17 @@ import type { TargetModel } from "./target.js";
 export interface Drawing {
   /** Standard deviation of the router's weights. */
   routerStd: number;
-  /** Standard deviation of what is added to an expert's matrix, as a fraction of the matrix's own. */
+  /** Standard deviation of the noise added to an expert's matrix, as a fraction of the matrix's own. */
   noise: number;
   seed: number;
 }
 
 /**
- * The mixture's tensors, one matrix per expert. Expert e is slice e mod G of copy floor(e / G) of the MLP, G slices in all
- * (Sparse Upcycling, arXiv 2212.05055, with G = 1; virtual groups of arXiv 2410.07524). Where a token picks whole copies,
- * the slices of a copy share a router row r, so that they are picked together, each with the gate p(r) / (G sum p); see
- * `TargetModel.downScale`. A shared expert is a copy behind a gate of sigmoid(0) = 1/2.
- * `weightsDtype` "auto" is that of the dense tensors, float32 where it is neither float32 nor bfloat16.
+ * The mixture's tensors, one matrix per expert. Expert e is slice e mod G of copy floor(e / G) of the MLP, with G
+ * slices in all (Sparse Upcycling, arXiv 2212.05055, with G = 1; virtual groups of arXiv 2410.07524). If a token picks
+ * whole copies, the slices of a copy share a router row r, so they are picked together, each with the gate p(r) / (G
+ * sum p); see `TargetModel.downScale`. A shared expert is a copy behind a gate of sigmoid(0) = 1/2. `weightsDtype`
+ * "auto" is that of the dense tensors, or float32 if that is neither float32 nor bfloat16.
  */
 export function upcycledTensors(
   folder: Folder,
@@ -77,7 +77,7 @@ const ROUTER = "mlp.gate.weight";
 const SHARED_GATE = "mlp.shared_expert_gate.weight";
 const DOWN = "mlp.experts.down_proj";
 
-/** The dense tensor that a tensor is made from, if there is one of that name. */
+/** Name of the dense tensor that a tensor is made from; there may be no such tensor. */
 function denseName({ prefix, spec }: PlacedParameter, { slice }: DiskTensor): string {
   if (!slice) return prefix + spec.name.replace("mlp.shared_expert.", "mlp.");
   const part = spec.name === DOWN ? "down_proj" : slice.firstRow === 0 ? "gate_proj" : "up_proj";
@@ -104,7 +104,7 @@ function perturbed(matrix: Tensor, noise: number, seed: number): Tensor {
   return add(exact, normal_(zeros(shape(exact), "float32"), 0, noise * std));
 }
 
-/** Reads for the caller's scope; the first time, looks whether all numbers are finite. */
+/** Reads tensors for the caller's scope; the first time, checks that all numbers are finite. */
 function checkedReader(folder: Folder): (name: string) => Tensor {
   const seen = new Set<string>();
   return (name) => {

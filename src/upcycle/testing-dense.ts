@@ -1,5 +1,5 @@
-// For the tests of this folder: the dense golden models of test/golden/make_dense.py, copies of them with changes, and
-// logits of the folders that come out.
+// For the tests of this folder: the dense golden models of test/golden/make_dense.py, changed copies of them, and
+// logits of the resulting folders.
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,7 +39,7 @@ export function temporaryFolder(t: TestContext): string {
   return folder;
 }
 
-/** A copy of a golden model whose config.json has other values; undefined removes a key. */
+/** A copy of a golden model with changed values in config.json; undefined removes a key. */
 export function changedDense(t: TestContext, name: string, changes: Record<string, unknown>): string {
   const folder = join(temporaryFolder(t), name);
   cpSync(denseFolder(name), folder, { recursive: true });
@@ -56,7 +56,7 @@ export function golden(name: string): { tokens: number[]; logits: number[] } {
   return { tokens, logits };
 }
 
-/** What our ordinary network computes for a mixture's folder. */
+/** The logits of our ordinary network for a mixture's folder. */
 export function logitsOf(folder: string, tokens: number[]): number[] {
   const model = loadModel(folder, { weightsDtype: "float32", device: "cpu" });
   const rest = {

@@ -1,5 +1,6 @@
-// A dense checkpoint becomes a mixture of experts, tensor by tensor from the mapped source to the written folder: never
-// more than one tensor and its copy in memory. The folder is complete and compared when `upcycle` returns, or is not there.
+// Turns a dense checkpoint into a mixture of experts, tensor by tensor from the mapped source to the written folder: at
+// most one tensor and its copy are in memory. When `upcycle` returns, the folder is complete and compared; if it fails,
+// there is no folder.
 import { checkWeightFiles } from "../checkpoint/files/check-files.js";
 import { checkFreeSpace } from "../checkpoint/files/disk.js";
 import { matchTensors } from "../checkpoint/load.js";
@@ -19,13 +20,13 @@ import { type Drawing, upcycledTensors } from "./tensors.js";
 export interface UpcycleOptions extends ExpertShape, Drawing {
   to: "auto" | Target;
   weightsDtype: "auto" | DType;
-  /** Whether a result is wanted that computes another function than the dense model. */
+  /** Whether the result may compute another function than the dense model. */
   allowInexact: boolean;
-  /** As `WriteOptions.maxShardBytes`. */
+  /** See `WriteOptions.maxShardBytes`. */
   maxShardBytes?: number;
-  /** As `ExportOptions.overwrite`. */
+  /** See `ExportOptions.overwrite`. */
   overwrite?: boolean;
-  /** Told what will be written, before it is. */
+  /** Called with what will be written, before it is written. */
   onPlan?: (plan: UpcyclePlan) => void;
 }
 
@@ -38,16 +39,18 @@ export interface UpcyclePlan {
   sharedExpertWidth: number;
   sparseLayers: number;
   layers: number;
-  /** Whether the mixture computes what the dense model computes, up to rounding; else `lost` or noise says why not. */
+  /**
+   * Whether the mixture computes the same as the dense model, up to rounding; if not, `lost` or noise is the reason.
+   */
   equal: boolean;
   lost: string[];
   denseParameters: number;
   parameters: number;
-  /** Those that take part for one token. */
+  /** Number of parameters that take part for one token. */
   parametersPerToken: number;
   bytes: number;
   dtype: DType;
-  /** As `Exported.notes`; not known before it is written. */
+  /** See `Exported.notes`; not known before the folder is written. */
   notes: string[];
 }
 

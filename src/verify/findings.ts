@@ -1,8 +1,8 @@
-// What a check found: one line a thing. A check that fails becomes a finding itself, so that the first problem of a folder
-// hides none of the others.
+// What a check found: one line each. A check that fails becomes a finding, too, so that the first problem of a folder
+// does not hide the others.
 import { UserError } from "../errors.js";
 
-/** ok: as it should be; note: cannot be checked, or is worth knowing; problem: something is damaged or does not fit. */
+/** ok: as it should be; note: cannot be checked, or worth knowing; problem: something is damaged or does not fit. */
 export type Level = "ok" | "note" | "problem";
 
 export interface Finding {
@@ -14,7 +14,7 @@ export interface Finding {
 
 export type Report = (level: Level, where: string, message: string) => void;
 
-/** Runs a check; whatever it throws is a problem of `where`. Returns its result, undefined when there is none. */
+/** Runs a check; whatever it throws becomes a problem of `where`. Returns its result, or undefined if it throws. */
 export function attempt<Result>(report: Report, where: string, check: () => Result): Result | undefined {
   try {
     return check();

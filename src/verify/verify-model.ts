@@ -1,5 +1,5 @@
-// Everything that can be said of a model's folder, or of a checkpoint-N, without using it: configuration, weights against
-// the family, checksums, tokenizer, and the state of the optimizer against the model. Changes nothing.
+// Checks everything about a model's folder, or a checkpoint-N, that can be checked without using it: configuration,
+// weights against the family, checksums, tokenizer, and the optimizer's state against the model. Changes nothing.
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
@@ -26,7 +26,7 @@ import { readDenseModel } from "../upcycle/dense.js";
 import { attempt, type Report } from "./findings.js";
 import { checkValues, openWeights, some } from "./verify-weights.js";
 
-/** Checks the model in a folder, and the run's state when it is a checkpoint. */
+/** Checks the model in a folder, and the run's state if it is a checkpoint. */
 export function verifyModel(dir: string, report: Report): void {
   checkChecksums(dir, report);
   const path = join(dir, "config.json");
@@ -48,7 +48,7 @@ export function verifyModel(dir: string, report: Report): void {
   }
 }
 
-/** Checks a .gguf file; opening it has read and checked its head. */
+/** Checks a .gguf file; opening it already reads and checks its header. */
 export function verifyGguf(source: ModelSource, report: Report): void {
   const { path } = source;
   report("ok", path, "header, metadata and places agree with its length");
@@ -81,7 +81,7 @@ function checkChecksums(dir: string, report: Report): void {
   if (foreign.length > 0) report("note", path, `does not know ${some(foreign)}, which revmoe did not write`);
 }
 
-/** Weights as whoever loads them sees them: decoded, where they are quantised. */
+/** Weights as a loader sees them: decoded, if they are quantised. */
 function asUsed(stored: Folder, config: ReadConfig | undefined, report: Report): Folder {
   if (!config?.quantisation) return stored;
   const decoded = config.quantisation.decoded(stored, statedDtype(config.config));
@@ -94,7 +94,7 @@ function readFamily(dir: string, { config, path }: ReadConfig, report: Report): 
   return familyOf(config, path, network && extensionOf(network), report);
 }
 
-/** The family of a config.json, one that is trained or a dense one. Of others nothing is known. */
+/** The family of a config.json, either one that is trained or a dense one. Nothing is known of others. */
 function familyOf(
   stated: Record<string, unknown>,
   path: string,
@@ -174,7 +174,10 @@ function checkRun(dir: string, family: Architecture | undefined, weights: Folder
   }
 }
 
-/** Every tensor of the state is one that the optimizer keeps for the model, and no parameter has a part of its state. */
+/**
+ * Checks that the optimizer keeps every tensor of the state for this model, and that no parameter has only a part of
+ * its state.
+ */
 function checkState(
   file: ReturnType<typeof openSafetensors>,
   settings: TrainSettings,

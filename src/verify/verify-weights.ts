@@ -1,5 +1,6 @@
-// The weights of a folder or a file: every file's header and places, the index against the shards, and whether all values
-// are numbers. Goes on past what cannot be read; what can is returned as one set of tensors, which the caller closes.
+// Checks the weights of a folder or a file: every file's header and places, the index against the shards, and whether
+// all values are finite numbers. Continues past what cannot be read; the rest is returned as one set of tensors, which
+// the caller closes.
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
@@ -13,7 +14,10 @@ import { attempt, type Report } from "./findings.js";
 
 const SHOWN = 5;
 
-/** All tensors that can be read of the weights in `dir`; undefined where there are none. `whole` says that no file was missing or damaged. */
+/**
+ * All tensors that can be read from the weights in `dir`; undefined if there are none. `whole`: no file is missing or
+ * damaged.
+ */
 export function openWeights(dir: string, report: Report): { folder: Folder; whole: boolean } | undefined {
   const single = existsSync(join(dir, SINGLE_FILE));
   const placed =
@@ -84,7 +88,7 @@ function compareIndex(
   if (lacking.length + unlisted.length === 0) report("ok", path, `${placed.size} tensors, as the shards have them`);
 }
 
-/** One line for every tensor with values that are no numbers, and one for all others. */
+/** Reports one line for every tensor with values that are not finite, and one for all others. */
 export function checkValues(where: string, { tensors, read }: Folder, report: Report): void {
   let finite = 0;
   for (const name of tensors.keys()) {

@@ -1,5 +1,5 @@
-// What a path is, and the checks for it: a model's folder or checkpoint, a run with all that it saved, the cache of a hub, a
-// .gguf or .safetensors file. Changes nothing, and goes on past every problem.
+// Finds out what a path is, and runs the checks for it: a model's folder or checkpoint, a run with all that it saved,
+// the cache of a hub, a .gguf or .safetensors file. Changes nothing, and continues past every problem.
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
@@ -11,7 +11,7 @@ import { attempt, type Report } from "./findings.js";
 import { isModelFolder, verifyGguf, verifyModel } from "./verify-model.js";
 import { checkValues } from "./verify-weights.js";
 
-/** Reports on everything at `path`. Throws a UserError when there is nothing that can be checked. */
+/** Reports on everything at `path`. Errors: UserError if there is nothing to check. */
 export function verify(path: string, report: Report): void {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) {
@@ -52,7 +52,7 @@ function verifyFile(path: string, report: Report): void {
     );
 }
 
-/** The folders below `path` that hold models: of a run, or of a model in a hub's cache. */
+/** The folders below `path` that have models: of a run, or of a model in a hub's cache. */
 function partsOf(path: string): string[] {
   const folders = (under: string): string[] =>
     existsSync(join(path, under))
@@ -70,7 +70,7 @@ function partsOf(path: string): string[] {
   ];
 }
 
-/** What a run has beside its models. */
+/** Checks what a run has beside its models. */
 function checkRecords(path: string, parts: string[], report: Report): void {
   const metrics = join(path, "metrics.jsonl");
   if (existsSync(metrics)) {

@@ -1,8 +1,9 @@
-// How many ranks a token reaches whose experts are spread over them. A plan counts with it, and a run that says what it will send.
+// How many ranks a token reaches when its experts are spread over ranks. A plan counts with this; a run reports it as
+// what it will send.
 
 /**
- * The share of tokens that reach some of `held` experts, when each goes to `perToken` different ones of `all`, spread evenly:
- * 1 - C(all - held, perToken) / C(all, perToken). `held` may be a fraction.
+ * The share of tokens that reach at least one of `held` experts, when each token goes to `perToken` different ones of
+ * `all`, spread evenly: 1 - C(all - held, perToken) / C(all, perToken). `held` may be a fraction.
  */
 export function reachedShare(perToken: number, all: number, held: number): number {
   let missed = 1;

@@ -1,25 +1,29 @@
-// What ranks do next whose rows go to experts of one another: each says what it wants, all find the same answer, and whoever's turn it is not asks again.
-// Ranks want as much as their micro-batches need, which may have other numbers of tiles, or of rounds of an inverse: values go first, and then whoever
-// is at an earlier micro-batch, so that ranks which came apart meet again. None waits for one that has ended: it goes on serving until all have.
+// Decides the next round of ranks whose rows go to each other's experts. Each rank says what it wants; all compute the
+// same answer, and a rank that is not served repeats its wish. Micro-batches may differ in their numbers of tiles, or
+// of an inverse's iterations, so ranks drift apart. Values go first, then the rank at the earliest micro-batch, so that
+// they meet again. No rank waits for one that has ended: that one serves until all have ended.
 import { assert } from "../../errors.js";
 
 export type Wish =
-  /** Values of a layer's experts, each for as many choices as `counts` says, of `tokens` that go to each rank; without a way back. */
+  /**
+   * Values of a layer's experts, without a backward pass: for each expert as many choices as `counts` says, and
+   * `tokens` that go to each rank.
+   */
   | { kind: "value"; layer: number; counts: readonly number[]; tokens: readonly number[] }
-  /** The same with one. `turn` counts those of the layer in the micro-batch `slot`, of those of a rank. */
+  /** The same with a backward pass. `turn` counts a rank's rounds of this layer in the micro-batch `slot`. */
   | { kind: "record"; layer: number; slot: number; turn: number; counts: readonly number[]; tokens: readonly number[] }
-  /** The way back of the round `of`. */
+  /** The backward pass of round `of`. */
   | { kind: "gradient"; slot: number; of: number }
   | { kind: "none" }
   | { kind: "failed" };
 
-/** What is done in a round, and for which ranks; their wishes are of one kind, layer and place. */
+/** What is done in a round, and for which ranks; their wishes have the same kind, layer and place. */
 export interface Round {
   kind: Wish["kind"];
   ranks: readonly number[];
 }
 
-/** `recordedBy` says whose rows a round had that is to be gone back. */
+/** `recordedBy` gives the ranks that had rows in a round with a backward pass. */
 export function nextRound(wishes: readonly Wish[], recordedBy: (round: number) => readonly number[]): Round {
   const who = (isMeant: (wish: Wish) => boolean): number[] =>
     wishes.flatMap((wish, rank) => (isMeant(wish) ? [rank] : []));
@@ -40,7 +44,7 @@ export function nextRound(wishes: readonly Wish[], recordedBy: (round: number) =
   return { kind: "none", ranks: [] };
 }
 
-/** Compared from the first number on. */
+/** Where a wish stands in the order, compared from the first number on. */
 function placeOf(wish: Wish): number[] {
   if (wish.kind === "value") return [-1, 0, wish.layer];
   if (wish.kind === "record") return [wish.slot, 0, wish.layer, wish.turn];

@@ -1,5 +1,6 @@
-// What came to a rank passes its experts: choices find the rows of their tokens, meet those of other ranks at each expert, and are added up by token.
-// The graph belongs to the caller, all else to its scope.
+// Passes the rows that came to a rank through its experts: each choice finds the row of its token, all ranks' choices
+// of an expert are computed together, and results are added up by token. The graph belongs to the caller, all else to
+// its scope.
 import { type Experts, expertsOutput } from "../../model/expert-rows.js";
 import { detach } from "../../torch/autograd.js";
 import { customFunction, type Graph, record } from "../../torch/graph.js";
@@ -8,15 +9,18 @@ import { device, dtype, empty, shape, type Tensor, writeBytes } from "../../torc
 import { type Arrived, arrived, placesOfArrived, type RowSet, sum, sumsOfRows, totals } from "./token-rows.js";
 
 export interface Came {
-  /** A row of each token, `tokens` of each rank. */
+  /** One row for each token, `tokens` of them from each rank. */
   x_SD: Tensor;
   tokens: readonly number[];
-  /** Gate and number of each choice; those of a rank are sorted by expert, of which it has `counts`, by rank. */
+  /** Gate and row number of each choice, by rank; a rank's choices are sorted by expert, `counts` of them for each. */
   choices_R2: Tensor;
   counts: readonly (readonly number[])[];
 }
 
-/** y_s = sum over its choices of gate expert(x_s), for every token; the graph from rows and gates [R, 1] where it is wanted and some choice came. */
+/**
+ * y_s = sum over its choices of gate expert(x_s), for every token; with the graph from rows and gates [R, 1], if it is
+ * wanted and there are choices.
+ */
 export function throughExperts(
   { x_SD, tokens, choices_R2, counts }: Came,
   expertsOf: () => Experts,
@@ -38,7 +42,7 @@ export function throughExperts(
   return { y_SD: detach(graph.y), graph };
 }
 
-/** For each choice the row of its token. */
+/** The row of each choice's token. */
 function spreadOut(x_SD: Tensor, { token_R, sets }: Arrived): Tensor {
   const [tokens] = shape(x_SD);
   return customFunction(
@@ -48,7 +52,7 @@ function spreadOut(x_SD: Tensor, { token_R, sets }: Arrived): Tensor {
   );
 }
 
-/** The opposite: for each of so many tokens the sum of its choices' rows. */
+/** The opposite: for each of `tokens` tokens, the sum of the rows of its choices. */
 const addedUp = (y_RD: Tensor, { token_R, sets }: Arrived, tokens: number): Tensor =>
   customFunction(
     [y_RD],

@@ -1,5 +1,6 @@
-// What goes to the ranks that hold experts: each token once to every rank that it needs, and for each of its choices a gate and the number of that
-// row. And back: rows of choices, sorted by expert, are added up by token. What is returned belongs to the caller's scope.
+// Rows for the ranks that hold experts: each token goes once to every rank that it needs; each of its choices sends a
+// gate and the number of that row. On the way back, rows of choices, sorted by expert, are added up by token. Results
+// belong to the caller's scope.
 import { arange, cast, indexAdd_, indexCopy_, indexSelect, narrow, reshape } from "../../torch/ops.js";
 import { scope } from "../../torch/scope.js";
 import {
@@ -15,7 +16,7 @@ import {
   zeros,
 } from "../../torch/tensor.js";
 
-/** Tokens, each at most once, and a row of each. */
+/** Tokens, each at most once, and one row of each. */
 export interface RowSet {
   token_N: Tensor;
   row_N: Tensor;
@@ -23,7 +24,7 @@ export interface RowSet {
 
 /** What one rank sends. */
 export interface Outgoing {
-  /** How many tokens go to each rank. */
+  /** Number of tokens that go to each rank. */
   tokens: number[];
   /** The token of each row that is sent, rank by rank. */
   token_S: Tensor;
@@ -32,8 +33,9 @@ export interface Outgoing {
 }
 
 /**
- * Of choices whose rows have the places `places_TA` when sorted by expert; `choices` of them are for each rank, in order. `expected` says how many
- * tokens each rank gets where an engine has no elements. Numbers are of `type`, which must hold them exactly.
+ * What is sent for choices whose rows have the places `places_TA` when sorted by expert; `choices` of them are for each
+ * rank, in order. `expected` gives each rank's number of tokens for an engine without elements. Numbers are of `type`,
+ * which must hold them exactly.
  */
 export function outgoing(
   places_TA: Tensor,
@@ -82,7 +84,7 @@ function tokensByRank(places: ArrayLike<number>, [tokens, perToken]: number[], c
   return { tokens: counts, sent, numbers };
 }
 
-/** Rows that came back, `tokens` of them from each rank, as sets of one rank each. */
+/** Rows that came back, `tokens` of them from each rank, as one set for each rank. */
 export function setsByRank(token_S: Tensor, tokens: readonly number[]): RowSet[] {
   let first = 0;
   return tokens.map((count) => {
@@ -93,13 +95,16 @@ export function setsByRank(token_S: Tensor, tokens: readonly number[]): RowSet[]
   });
 }
 
-/** What one rank gets: for each choice the row of its token among all that came, and the choices as sets, each with one of every token at most. */
+/**
+ * What one rank gets: for each choice the row of its token among all that came, and the choices as sets; a set has at
+ * most one choice of every token.
+ */
 export interface Arrived {
   token_R: Tensor;
   sets: RowSet[];
 }
 
-/** `number_R` as the ranks have sent them: `choices` of each rank, which number its `tokens`. */
+/** `number_R` as the ranks sent them: `choices` of each rank, which refer to its `tokens`. */
 export function arrived(number_R: Tensor, choices: readonly number[], tokens: readonly number[]): Arrived {
   const values = valuesIfAny(number_R);
   const on = device(number_R);
@@ -135,14 +140,14 @@ function sharedOut(numbers: ArrayLike<number>, choices: readonly number[], token
   return { tokenOf, sets };
 }
 
-/** Sizes of sets of which every token is in as many as any other, or one less. */
+/** Sizes of sets in which all tokens appear equally often, give or take one. */
 function evenSets(rows: number, tokens: number): number[] {
   const sizes: number[] = [];
   for (let left = rows; left > 0; left -= tokens) sizes.push(Math.min(left, tokens));
   return sizes;
 }
 
-/** For each of so many tokens the sum of its rows, set by set, in float32 or wider. */
+/** For each of `tokens` tokens the sum of its rows, set by set, in float32 or wider. */
 export function sumsOfRows(of_RD: Tensor, tokens: number, sets: readonly RowSet[]): Tensor {
   const type = dtype(of_RD);
   const wide = type === "float64" ? "float64" : "float32";
@@ -154,18 +159,21 @@ export function sumsOfRows(of_RD: Tensor, tokens: number, sets: readonly RowSet[
   });
 }
 
-/** The number of each row, from that of each choice. */
+/** The number of each row, from the number of each choice. */
 export const byRow = (places_TA: Tensor, of_TA: Tensor): Tensor =>
   scope(() => {
     const made_R = empty([numel(places_TA)], dtype(of_TA), device(of_TA));
     return indexCopy_(made_R, 0, reshape(places_TA, [-1]), reshape(of_TA, [-1]));
   });
 
-/** The opposite. */
+/** The opposite: the number of each choice, from the number of each row. */
 export const byChoice = (places_TA: Tensor, of_R: Tensor): Tensor =>
   scope(() => reshape(indexSelect(of_R, 0, reshape(places_TA, [-1])), shape(places_TA)));
 
-/** Where rows go that came from several ranks, each rank's sorted by expert (`counts`, by rank), when they are sorted by expert and then by rank. */
+/**
+ * For rows from several ranks, each rank's sorted by expert (`counts`, by rank): their places when sorted by expert and
+ * then by rank.
+ */
 export function placesOfArrived(counts: readonly (readonly number[])[], on: string): Tensor {
   const rows = counts.flat().reduce((total, count) => total + count, 0);
   const places = (): Int32Array => {
@@ -179,13 +187,13 @@ export function placesOfArrived(counts: readonly (readonly number[])[], on: stri
   return scope(() => reshape(indices(places, rows, on), [rows, 1]));
 }
 
-/** Of every column. */
+/** The sum of every column. */
 export const totals = (counts: readonly (readonly number[])[]): number[] =>
   (counts[0] ?? []).map((_, i) => counts.reduce((total, each) => total + each[i], 0));
 
 export const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
 
-/** Brought as int32, half the bytes. */
+/** Copied to the device as int32, which is half the bytes. */
 const indices = (valuesOf: () => ArrayLike<number>, count: number, on: string): Tensor =>
   scope(() => cast(fromValues(valuesOf, [count], "int32", on), "int64"));
 

@@ -1,7 +1,7 @@
-// Experts that stay on the ranks that hold them, while rows of tokens go there and back. A token goes once to each rank that it needs, and comes back as
-// the sum over the experts of that rank. The rows of all ranks for one expert are computed together, in the order of the ranks, so the gradients of
-// its matrices are whole where they are made. All ranks make the same rounds (rounds.ts), those without rows too. Owns the graphs of rounds until
-// their way back, or `close`.
+// Experts that stay on the ranks that hold them, while rows of tokens go there and back. A token goes once to each rank
+// that it needs, and comes back as the sum over that rank's experts. An expert's rows of all ranks are computed
+// together, in the order of the ranks, so the gradients of its matrices are complete on its rank. All ranks make the
+// same rounds (rounds.ts), also those without rows. Owns the graphs of rounds until their backward pass, or `close`.
 import { assert, BadValuesError } from "../../errors.js";
 import { EXPERT_MATRICES, type Experts, type ExpertsElsewhere, isExpertMatrix } from "../../model/expert-rows.js";
 import { type Model, placedParameters } from "../../model/model.js";
@@ -20,37 +20,40 @@ import { byChoice, byRow, outgoing, setsByRank, sum, sumsOfRows } from "./token-
 
 export interface TravelOptions {
   ranks: Collectives;
-  /** The experts of a layer that each rank holds, by rank; null for a layer without any. */
+  /** For each rank, the experts of a layer that it holds; null for a layer without experts. */
   rowsOf(layer: number): readonly Rows[] | null;
   width: number;
   computeDtype: DType;
   device: string;
 }
 
-/** Of this rank: a row of every token that goes to a rank, by rank; on the way there, gate and number (see `Outgoing`) of every choice, by expert. */
+/**
+ * What this rank sends: by rank, a row of every token that goes there; on the way there also gate and number (see
+ * `Outgoing`) of every choice, by expert.
+ */
 interface Sent {
   x_SD: Tensor;
   choices_R2: Tensor | null;
 }
 
-/** How many go to each rank, and how many come from each. */
+/** How many rows go to each rank, and how many come from each. */
 interface Trip {
   sent: number[];
   received: number[];
 }
 
-/** A round that is to be gone back. */
+/** A round whose backward pass is still to come. */
 interface Recorded {
   ranks: readonly number[];
   tokens: Trip;
   choices: Trip;
-  /** Null where no row came. */
+  /** Null if no row came. */
   graph: Graph | null;
 }
 
 const ALL_SENT: Wish = { kind: "none" };
 
-/** Those of a model whose store leaves experts where they are. */
+/** The traveling experts of a model whose store leaves experts where they are. */
 export function travelingExperts(
   {
     model,
@@ -91,12 +94,12 @@ export class TravelingExperts implements ExpertsElsewhere {
     this.#all = Array.from({ length: options.ranks.world }, (_, rank) => rank);
   }
 
-  /** Whether a parameter of a block is used where it is held, and nowhere else. */
+  /** Whether a parameter of a block is used only where it is held. */
   readonly stays = (name: string): boolean => isExpertMatrix({ name });
 
   /**
-   * `work` on each of this rank's micro-batches, and then what others still need of these blocks, or to say that one has failed; `open` gives a layer's experts, of which this rank's
-   * matrices alone.
+   * Runs `work` on each of this rank's micro-batches, and then serves what other ranks still need of these blocks, or
+   * want to say of a failure. `open` gives a layer's experts, with only this rank's matrices.
    */
   inTurn<Each>(microBatches: readonly Each[], open: (layer: number) => Experts, work: (each: Each) => void): void {
     this.#open = open;
@@ -109,7 +112,7 @@ export class TravelingExperts implements ExpertsElsewhere {
     this.#open = null;
   }
 
-  /** Whatever one rank meets in `work`, all do. Errors: the same BadValuesError on all. */
+  /** Runs `work`; a BadValuesError of one rank becomes the same BadValuesError on all ranks. */
   together<T>(work: () => T): T {
     const { ranks } = this.#options;
     try {
@@ -175,7 +178,10 @@ export class TravelingExperts implements ExpertsElsewhere {
     this.#recorded.clear();
   }
 
-  /** Makes rounds until this rank's wish is among those of one; what came back, in the order of what was sent. For the caller's scope. */
+  /**
+   * Makes rounds until one includes this rank's wish; returns what came back, in the order of what was sent. Tensors
+   * belong to the caller's scope.
+   */
   #until(wish: Wish, sent: (() => Sent) | null): Tensor[] {
     const { ranks } = this.#options;
     for (;;) {
@@ -198,7 +204,7 @@ export class TravelingExperts implements ExpertsElsewhere {
     assert(wish.kind === "value" || wish.kind === "record", "nothing is wished for");
     const { rank } = this.#options.ranks;
     const rows = this.#rowsOf(wish.layer);
-    /** What a rank has said of this round, if it is one of its ranks. */
+    /** What a rank said of this round, if it takes part. */
     const saidBy = (from: number) => {
       const said = wishes[from];
       return round.ranks.includes(from) && "counts" in said ? said : null;
@@ -223,7 +229,7 @@ export class TravelingExperts implements ExpertsElsewhere {
     return [this.#back(y_SD, tokens)];
   }
 
-  /** Gradients of the rows that a round had, and of the gates of their choices. */
+  /** Gradients of a round's rows, and of the gates of their choices. */
   #differentiate(of: number, own: Sent | null): Tensor[] {
     const { tokens, choices, graph } = this.#at(of);
     const { width, computeDtype } = this.#options;
@@ -249,7 +255,7 @@ export class TravelingExperts implements ExpertsElsewhere {
     return rows;
   }
 
-  /** Biases are whole everywhere: those of this rank's experts. */
+  /** Biases are complete on every rank; this takes those of this rank's experts. */
   #expertsOf(layer: number): Experts {
     const { ranks } = this.#options;
     assert(this.#open !== null, "rows arrive between blocks");

@@ -1,5 +1,5 @@
-// Where kernels run on this machine and what compiles them, as `doctor` shows it. Asking brings them onto each GPU, as the first step of a run
-// would: seconds where no cubin is kept yet.
+// Where kernels run on this machine and what compiles them, as `doctor` shows it. Asking loads them on each GPU, as a
+// run's first step would; this takes seconds if no cubin is kept yet.
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
@@ -10,12 +10,15 @@ import { wantsReference, whyNoKernels } from "./kernels.js";
 import { findNvrtc, nvrtcCandidates } from "./nvrtc.js";
 
 export interface KernelFacts {
-  /** For each device: the form that runs there (plain, avx2, avx512 or emulated on a CPU, loaded on a GPU), or why none does. */
+  /**
+   * For each device: the form of the kernels there (plain, avx2, avx512 or emulated on a CPU, loaded on a GPU), or why
+   * there is none.
+   */
   devices: { device: string; form: string | null; whyNot: string | null }[];
-  /** Null where none is found; GPUs need it, or a cubin that it made. */
+  /** Null if none is found; GPUs need it, or a cubin that it made earlier. */
   nvrtc: { library: string; version: string } | null;
   nvrtcFailure: string | null;
-  /** What NVRTC compiled and is kept. */
+  /** The kept results of NVRTC. */
   cubins: { folder: string; files: number; bytes: number };
 }
 

@@ -1,14 +1,15 @@
-// Brings the kernels onto a GPU: compiled, or from the folder of what was compiled before, and loaded by the driver.
+// Brings the kernels onto a GPU: compiles them, or takes them from the folder of earlier results; the driver loads
+// them.
 import { dirname, join } from "node:path";
 
 import { resolveEngine } from "../../../setup/libtorch.mjs";
 import { native } from "../binding.js";
 import { cachedKernels, nvrtcCandidates } from "./nvrtc.js";
 
-/** Beside the engine that launches them. */
+/** The folder beside the engine that launches them. */
 export const cubinFolder = (): string => join(dirname(resolveEngine().addon), "kernels");
 
-/** Loads them on the GPU of this number; says why not where that is not possible. */
+/** Loads the kernels on GPU `index`; returns why not if that fails, else null. */
 export function loadOnGpu(index: number): string | null {
   try {
     if (!native.launchesKernels()) return "this libtorch does not hand out its streams (2.11 and later do)";

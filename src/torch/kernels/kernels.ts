@@ -1,6 +1,7 @@
-// Whether work goes through the addon's own kernels (native/kernels), and where not: in libtorch's operators, the reference of each. A CPU has
-// them always; a GPU once NVRTC compiled them for it, which is done at the first question and kept on disk. REVMOE_KERNELS=reference runs
-// everything on the reference. The engine that counts takes a GPU for one that has them.
+// Decides whether work goes through the addon's own kernels (native/kernels) or through libtorch's operators, their
+// reference. A CPU always has kernels; a GPU has them once NVRTC compiled them for it, which happens at the first
+// question and is kept on disk. REVMOE_KERNELS=reference runs everything on the reference. The engine that counts
+// assumes that a GPU has them.
 import { UserError } from "../../errors.js";
 import { native } from "../binding.js";
 import { deviceIndex, isCpu } from "../device-name.js";
@@ -8,7 +9,7 @@ import { device, dtype, type Tensor } from "../tensor.js";
 import { loadOnGpu } from "./gpu.js";
 
 const CHOICES = ["auto", "reference"];
-/** Forms of the kernels for a CPU; the last is a GPU's, emulated (setup/emulate.mjs). */
+/** Forms of the kernels on a CPU; the last is the GPU's form, emulated (setup/emulate.mjs). */
 const KINDS_OF_CPU = ["plain", "avx2", "avx512", "emulated"];
 
 let reference: boolean | null = null;
@@ -28,11 +29,11 @@ function checkChoice(name: string, choices: readonly string[]): void {
   throw new UserError(`${name}: "${choice}" is not possible (expected ${expected}).`);
 }
 
-/** Whether the kernels run where \`t\` is, on numbers of its type: they know float32 and bfloat16. */
+/** Whether the kernels run on the device and dtype of \`t\`: they know float32 and bfloat16. */
 export const runOn = (t: Tensor): boolean =>
   (dtype(t) === "float32" || dtype(t) === "bfloat16") && hasKernels(device(t));
 
-/** Why a GPU has no kernels, by its number; null where it has them. */
+/** For each GPU, why it has no kernels; null if it has them. */
 const refused = new Map<number, string | null>();
 
 /** Whether the kernels run on `device`. */
@@ -41,7 +42,7 @@ export function hasKernels(device: string): boolean {
   return isCpu(device) || !native.hasElements() || whyNoKernels(device) === null;
 }
 
-/** Why the kernels do not run on a GPU, in words; null where they do. */
+/** Why the kernels do not run on a device, in words; null if they do. */
 export function whyNoKernels(device: string): string | null {
   if (wantsReference()) return "REVMOE_KERNELS=reference";
   if (isCpu(device)) return null;

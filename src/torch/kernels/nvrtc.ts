@@ -1,6 +1,6 @@
-// NVRTC, the compiler that comes with CUDA's libraries and needs no GPU: where it is, and the kernels' text compiled by it for a GPU's
-// architecture: each file of kernels by itself, and all at the same time. Results are kept in a folder by a hash of all they depend on, written by
-// a rename, so that several processes may do it at once.
+// NVRTC, the compiler in CUDA's libraries, which needs no GPU: finds it, and compiles the kernels for a GPU's
+// architecture, each file of kernels by itself and all at the same time. Results are kept in a folder under a hash of
+// everything they depend on. They are put there by a rename, so several processes may do it at once.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -12,7 +12,10 @@ const OPTIONS = ["--std=c++17", "--fmad=false", "--device-as-default-execution-s
 
 const INCLUDED = /^#include "(.*)"$/gm;
 
-/** The files of kernels, as all.h has them: each behind those that it includes, whose kernels it leaves to them, and below a line that names it. */
+/**
+ * The sources of kernels, one for each file that all.h includes: the file after those that it includes itself (without
+ * their kernels), each below a line with its name.
+ */
 export function kernelSources(folder = join(packageRoot, "native", "kernels")): string[] {
   const textOf = (name: string): string => readFileSync(join(folder, name), "utf8");
   return [...textOf("all.h").matchAll(INCLUDED)].map(([, file]) => {
@@ -30,11 +33,14 @@ export function kernelSources(folder = join(packageRoot, "native", "kernels")): 
 }
 
 const NAME = /^libnvrtc\.so(\.\d+)*$/;
-/** Beside libtorch/lib of PyPI: the packages of CUDA 13 and 12. */
+/** Folders beside libtorch/lib from PyPI: the packages of CUDA 13 and 12. */
 const PACKAGES = ["nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"];
 const SYSTEM = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
 
-/** Where NVRTC may be, the likeliest first: REVMOE_NVRTC alone where it is set; else beside libtorch, then names that the loader looks for. */
+/**
+ * Where NVRTC may be, the likeliest place first: only REVMOE_NVRTC if it is set; else beside libtorch, then names that
+ * the loader searches.
+ */
 export function nvrtcCandidates(libDir: string, wanted = process.env.REVMOE_NVRTC): string[] {
   if (wanted) return [wanted];
   const packages = dirname(dirname(libDir));
@@ -51,7 +57,10 @@ export function nvrtcCandidates(libDir: string, wanted = process.env.REVMOE_NVRT
   ];
 }
 
-/** The first of these that can be opened, and its version. Errors: what the loader said where there is none; what is wrong with a file that is there. */
+/**
+ * The first library that can be opened, and its version. Errors: the loader's messages if there is none; what is wrong
+ * with a file that exists.
+ */
 export function findNvrtc(libraries: readonly string[]): { library: string; version: string } {
   const missing: string[] = [];
   for (const library of libraries) {
@@ -66,19 +75,25 @@ export function findNvrtc(libraries: readonly string[]): { library: string; vers
   throw new Error(`there is no NVRTC (${missing.at(0) ?? "nowhere to look"})`);
 }
 
-/** The kernels for an architecture (90 for sm_90). Errors: findNvrtc's; with NVRTC's own log, which names file and line. */
+/**
+ * Compiles the kernels for an architecture (90 for sm_90). Errors: those of findNvrtc; NVRTC's own log, which names
+ * file and line.
+ */
 export function compileKernels(
   capability: number,
   libraries: readonly string[],
   sources = kernelSources(),
 ): Uint8Array[] {
-  // Nothing here needs what only the very chip has, but the chips' own instructions are named so.
+  // The suffix allows a chip's own instructions; the kernels need nothing that only that chip has.
   const architecture = `sm_${capability}${capability >= 90 ? "a" : ""}`;
   const { library } = findNvrtc(libraries);
   return native.compileKernels(library, sources, [...OPTIONS, `--gpu-architecture=${architecture}`]);
 }
 
-/** The same from the folder, where they are there already. `version`: of the driver; `files`: null for what could not be kept. */
+/**
+ * The same, taken from the folder if they are there. `version` is the driver's; `files` has null for what could not be
+ * kept.
+ */
 export function cachedKernels(folder: string, capability: number, version: number, libraries: readonly string[]) {
   const sources = kernelSources();
   const files = sources.map((source) => {
@@ -100,7 +115,7 @@ export function cachedKernels(folder: string, capability: number, version: numbe
   return { files: files.map((file, i) => (!missing.includes(i) || keepCubin(file, cubins[i]) ? file : null)), cubins };
 }
 
-/** Whether it could be written. */
+/** Returns whether the file could be written. */
 function keepCubin(file: string, cubin: Uint8Array): boolean {
   try {
     mkdirSync(dirname(file), { recursive: true });

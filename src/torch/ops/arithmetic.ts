@@ -1,4 +1,4 @@
-// Arithmetic, element by element, with broadcasting and promotion.
+// Elementwise arithmetic with broadcasting and promotion.
 import { elementwise } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { drop, hold, type Value } from "../shadow/values.js";
@@ -6,7 +6,10 @@ import { type N, op, type T } from "./row.js";
 import { changed, needs, plain, plainPair, unary } from "./rules.js";
 
 const isFloat = ({ dtype }: Value): boolean => dtype.includes("float");
-/** A number is a tensor of one element to libtorch; whole tensors become floats where it is a fraction. */
+/**
+ * The result of `x` and a number: libtorch treats a number as a tensor of one element, and a fraction turns integer
+ * tensors into floats.
+ */
 const withNumber = (x: Value, number: number): Value =>
   elementwise([x], isFloat(x) || Number.isInteger(number) ? x.dtype : "float32");
 
@@ -79,7 +82,7 @@ export const rsqrt = op<(a: T) => T>("aten::rsqrt(Tensor self) -> Tensor", (x) =
     return [dx];
   });
 });
-// Its gradient is dy * (2 * x^1), each a tensor.
+// The gradient is dy * (2 * x^1); each factor is a tensor.
 export const square = op<(a: T) => T>("aten::square(Tensor self) -> Tensor", (x) =>
   record(elementwise([x]), [x], [x], (dy) => {
     const [power, twice] = [elementwise([x]), elementwise([x])];
@@ -101,7 +104,7 @@ export const softplus = op<(a: T) => T>(
   unary("input"),
 );
 export const sigmoid = op<(a: T) => T>("aten::sigmoid(Tensor self) -> Tensor", unary("result"));
-/** Of running maxima, which have no gradient. */
+/** Used for running maxima, which have no gradient. */
 export const maximum = op<(a: T, b: T) => T>("aten::maximum(Tensor self, Tensor other) -> Tensor", plainPair);
 /** log(exp(a) + exp(b)) */
 export const logAddExp = op<(a: T, b: T) => T>("aten::logaddexp(Tensor self, Tensor other) -> Tensor", plainPair);

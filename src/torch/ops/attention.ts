@@ -1,4 +1,4 @@
-// Fused attention: of one document, and on a GPU of all that are packed in a row.
+// Fused attention: for one document, and on a GPU for all documents packed in a row.
 import { contiguous } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { realEngine } from "../shadow/real-engine.js";
@@ -7,12 +7,14 @@ import { type N, newerOp, type T } from "./row.js";
 import { native } from "../binding.js";
 import { deviceIndex, isCpu } from "../device-name.js";
 
-/** Of an H100; other cards have from 40 to 192. */
+/** Number of an H100; other cards have 40 to 192. */
 const MULTIPROCESSORS = 132;
 
 const up = (size: number, unit: number): number => Math.ceil(size / unit) * unit;
 
-/** On a GPU, the backward pass with the same bits each time adds up gradients of queries in as many parts as keep its processors busy. */
+/**
+ * The deterministic backward pass on a GPU adds up gradients of queries in as many parts as keep its processors busy.
+ */
 const flashSums = (documents: number, rows: number, heads: number, width: number, device: string): Value =>
   make(
     [Math.ceil(MULTIPROCESSORS / (documents * heads)), rows, heads, up(width, width <= 128 ? 32 : 64)],
@@ -20,7 +22,8 @@ const flashSums = (documents: number, rows: number, heads: number, width: number
     device,
   );
 
-// The result lies [B, S, H, C]; a logarithm per query and head is kept beside queries, keys and values.
+// The result has the layout [B, S, H, C]; one logarithm for each query and head is kept beside queries, keys and
+// values.
 export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout: 0, causal: boolean) => T>(
   "aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor",
   (q, k, v) => {
@@ -37,7 +40,7 @@ export const flashAttention = newerOp<(q: T, k: T, v: T, mask: T | null, dropout
     return result;
   },
 );
-/** The same on a CPU outside of a graph, with the logarithm of each query's and head's sum beside it. */
+/** The same on a CPU and without a graph; also returns the logarithm of the sum for each query and head. */
 export const flashForward = newerOp<(q: T, k: T, v: T, dropout: 0, causal: boolean) => [out: T, sums: T]>(
   "aten::_scaled_dot_product_flash_attention_for_cpu(Tensor query, Tensor key, Tensor value, float dropout_p=0., bool is_causal=False, *, Tensor? attn_mask=None, float? scale=None) -> (Tensor output, Tensor logsumexp)",
   (q) => {
@@ -47,7 +50,7 @@ export const flashForward = newerOp<(q: T, k: T, v: T, dropout: 0, causal: boole
   },
 );
 
-/** Its gradients, of what `out` and `sums` say it was. */
+/** Its gradients, from `out` and `sums` of the forward pass. */
 export const flashBackward = newerOp<
   (dOut: T, q: T, k: T, v: T, out: T, sums: T, dropout: 0, causal: boolean) => [dq: T, dk: T, dv: T]
 >(
@@ -58,7 +61,10 @@ export const flashBackward = newerOp<
 /** Tokens of a tile of the operators below (native/operators/attention.cpp). */
 const TILE = 128;
 
-/** Workspace of as many threads as have a document's head of keys: what `perToken` and the rest say of one, each part a multiple of 64 bytes. */
+/**
+ * Workspace of the threads, at most one for each key head of each document: `partsOf` gives the bytes of a thread's
+ * parts, each rounded up to a multiple of 64.
+ */
 function headSpace(k: Value, documents: readonly N[], partsOf: (tokens: number, width: number) => number[]): Value {
   const [, groups, width] = k.sizes;
   const tokens = up(Math.max(0, ...documents), TILE);
@@ -67,9 +73,9 @@ function headSpace(k: Value, documents: readonly N[], partsOf: (tokens: number, 
 }
 
 /**
- * Causal attention of documents one behind the other, [T, H, C], and the logarithm of each query's sum of exponentials [H, T]; outside of a
- * graph. There is one where a CPU multiplies bfloat16 and libtorch lets small products be made. Heads of keys may be fewer than those of queries; C
- * is a multiple of 16.
+ * Causal attention of documents in a row, [T, H, C], and the logarithm of each query's sum of exponentials [H, T]; not
+ * part of a graph. Exists if a CPU multiplies bfloat16 and libtorch offers small products. There may be fewer key heads
+ * than query heads; C is a multiple of 16.
  */
 export const documentAttention = newerOp<(q: T, k: T, v: T, documents: readonly N[]) => [out: T, sums: T]>(
   "revmoe::document_attention(Tensor q, Tensor k, Tensor v, int[] documents) -> (Tensor out, Tensor sums)",
@@ -86,7 +92,7 @@ export const documentAttention = newerOp<(q: T, k: T, v: T, documents: readonly 
   },
 );
 
-/** Its gradients, of what `out` and `sums` say it was. */
+/** Its gradients, from `out` and `sums` of the forward pass. */
 export const documentAttentionGradient = newerOp<
   (dOut: T, q: T, k: T, v: T, out: T, sums: T, documents: readonly N[]) => [dq: T, dk: T, dv: T]
 >(
@@ -112,7 +118,10 @@ export const documentAttentionGradient = newerOp<
 const PACKED = "aten::_flash_attention_forward";
 const packs = new Map<string, boolean>();
 
-/** Whether the operator below runs on a GPU: libtorch's with windows (2.5 and later), on cards from Ampere on. A plan takes a card for one of these. */
+/**
+ * Whether the operator below runs on a GPU: libtorch's form with windows (2.5 and later), on Ampere cards or later. A
+ * plan assumes such a card.
+ */
 export function packsDocuments(on: string): boolean {
   if (!native.hasOp(PACKED)) return false;
   if (!native.hasElements()) return true;
@@ -130,15 +139,16 @@ function packedGradients(q: Value, k: Value, v: Value, ends: Value): Value[] {
   const work = flashSums(documents, rows, heads, width, q.device);
   const dots = make([heads, rows], "float32", q.device);
   const made = [q, k, v].map((input) => make(input.sizes, input.dtype, input.device));
-  // Gradients of keys and values for each head, before those of a group are added up.
+  // Gradients of keys and values for each head, before they are added up for each group.
   const wide = k.sizes[1] === heads ? [] : [k, v].map(() => make(q.sizes, q.dtype, q.device));
   for (const each of [work, dots, ...wide]) drop(each);
   return made;
 }
 
 /**
- * softmax(s q k^T + causal mask) v of documents one behind the other: q [T, H, C], k and v [T, K, C] in 16 bits, K a divisor of H; `ends` (int32) are 0 and where
- * each document ends, `longest` its most tokens. `left` and `right`: how many keys before and behind its own a query sees; -1: all. The result is the first.
+ * softmax(s q k^T + causal mask) v of documents in a row: q [T, H, C], k and v [T, K, C] in 16 bits, K a divisor of H.
+ * `ends` (int32) are 0 and the end of each document; `longest` is the largest number of tokens. `left` and `right`: how
+ * many keys before and after its own a query sees; -1: all. Of the returned tensors, the first is the result.
  */
 export const packedFlashAttention = newerOp<
   (
@@ -161,7 +171,7 @@ export const packedFlashAttention = newerOp<
   },
 );
 
-/** Its gradients, of what `out` and `sums` say it was; `state` and `unused` are the forward pass's. */
+/** Its gradients, from `out` and `sums` of the forward pass; `state` and `unused` are the forward pass's, too. */
 export const packedFlashBackward = newerOp<
   (
     ...args: [

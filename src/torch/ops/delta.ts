@@ -1,18 +1,18 @@
-// All that a layer with a gated delta rule does to a tile of tokens between its projections (native/operators/gated_delta.cpp), in float32
-// workspace that the caller makes: `deltaFloats` elements.
+// All that a layer with a gated delta rule does to a tile of tokens between its projections
+// (native/operators/gated_delta.cpp). The caller makes the float32 workspace of `deltaFloats` elements.
 import { isCpu } from "../device-name.js";
 import { type N, op, type T } from "./row.js";
 import { nothing } from "./rules.js";
 
 export interface DeltaSizes {
   keyHeads: number;
-  /** Heads of values that share a head of keys. */
+  /** Number of value heads that share a key head. */
   shared: number;
   keyWidth: number;
   valueWidth: number;
-  /** Of the convolution. */
+  /** Width of the convolution. */
   taps: number;
-  /** Tokens of a chunk. */
+  /** Number of tokens in a chunk. */
   chunk: number;
 }
 
@@ -20,7 +20,7 @@ export const sizesOf = ({ keyHeads, shared, keyWidth, valueWidth, taps, chunk }:
   ...[keyHeads, shared, keyWidth, valueWidth, taps, chunk],
 ];
 
-/** Floats of workspace for so many tokens; the operators refuse any other size. */
+/** Number of floats of workspace for `tokens`; the operators refuse any other size. */
 export function deltaFloats(sizes: DeltaSizes, tokens: number, on: string, way: "forward" | "backward"): number {
   const { keyHeads: K, shared, keyWidth: C, valueWidth: V, taps } = sizes;
   const [H, W] = [K * shared, shared * V];
@@ -47,9 +47,10 @@ export function deltaFloats(sizes: DeltaSizes, tokens: number, on: string, way: 
 }
 
 /**
- * The output [T, H V] of rows of the same dtype, float32 or bfloat16. `places` says for queries, keys, values, gates, rates and decays: which of the
- * rows, the first column, and how far heads of keys are apart. `weights` are the convolution [taps, channels], two of decays [H], and the norm
- * [V]; `state` the rows before the first [taps - 1, channels] and the state [K, C, shared V], which become those behind the last. All
+ * Computes the output [T, H V] of rows of the same dtype, float32 or bfloat16. `places` has three numbers for each of
+ * queries, keys, values, gates, rates and decays: which of `rows`, the first column, and the distance between key
+ * heads. `weights` are the convolution [taps, channels], two of decays [H], and the norm [V]. `state` is the rows
+ * before the first [taps - 1, channels] and the state [K, C, shared V]; both become those after the last row. All
  * float32.
  */
 export const gatedDelta_ = op<
@@ -69,7 +70,10 @@ export const gatedDelta_ = op<
   "revmoe::gated_delta_(Tensor(a!) out, Tensor[] rows, Tensor[] weights, Tensor(b!)[] state, Tensor(c!) work, int[] places, int[] sizes, float epsilon) -> ()",
   nothing,
 );
-/** Back: writes the columns of `dRows` that have a place, adds to `dWeights`, and turns the gradient of the state behind into that of `state`, which was before. */
+/**
+ * Backward: writes the columns of `dRows` that have a place, adds to `dWeights`, and turns `dState` from the gradient
+ * of the state after the rows into that of `state`, the one before them.
+ */
 export const gatedDeltaBackward_ = op<
   (
     ...args: [

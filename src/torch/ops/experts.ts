@@ -1,5 +1,5 @@
-// The experts of a layer (native/experts/grouped_experts.cpp). Weights are cast one at a time, gradients of weights and biases
-// are added to those that are there, or rows are kept for gradients that are made later.
+// The experts of a layer (native/experts/grouped_experts.cpp). Weights are cast one at a time. Gradients of weights and
+// biases are added to existing tensors; or rows are kept, from which gradients are made later.
 import { castTo, contiguous } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { drop, hold, make, type Value } from "../shadow/values.js";
@@ -21,11 +21,11 @@ import {
 import { type N, op, type T } from "./row.js";
 import { matrix, sharedEvenly } from "./rules.js";
 
-/** What is computed between the two products: rows of native/experts/expert_activation.hpp, which has the equations. */
+/** Activations between the two products: rows of native/experts/expert_activation.hpp, which has the equations. */
 export const EXPERT_ACTIVATIONS = ["silu", "gelu_tanh", "clamped_swiglu", "relu_squared"] as const;
 export type ExpertActivation = (typeof EXPERT_ACTIVATIONS)[number];
 
-/** How many rows each expert has. */
+/** Number of rows of each expert. */
 const elementsOf = ({ storage, count }: Value): readonly number[] => storage.elements ?? new Array(count).fill(0);
 
 interface Call {
@@ -41,7 +41,7 @@ interface Call {
   interleaved: boolean;
 }
 
-/** Rows of x, with these columns. */
+/** One row of x for each choice, with `columns` columns. */
 const rowsOf = ({ x, gates }: Call, columns: number): Value => matrix(gates.count, columns, x);
 
 const halves = (biases: readonly Value[]): [first: readonly Value[], second: readonly Value[]] => [
@@ -80,7 +80,7 @@ function forward(call: Call): { both: Value; y: Value } {
   return { both, y };
 }
 
-/** Of its rows for each token. */
+/** Adds up the rows of each token. */
 function sums(call: Call, width: number): Value {
   const chosen = call.fused ? null : rowsOf(call, width);
   const y = make(call.x.sizes, call.x.dtype, call.x.device);
@@ -189,12 +189,15 @@ function backwardOf(
 }
 
 /**
- * y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices, whose rows are sorted by expert: `places` says which is whose, `counts` how many
- * each expert has (`expertPlaces`), and `known` the same in main memory: without it, the way back waits for a GPU. `gateUp` is [2F, D], gate rows before up rows or in turn where `interleaved` ([F, D] without a gate);
- * `down` is [D, F]; all in any dtype, cast one at a time. `biases` are none, or those [2F] of every expert and then those [D] of every expert. Gradients of
- * weights and biases are added to those that are there; written over them where `written`, a byte for each of these four parts, is 0, and then it is 1. With `kept`, weights get
- * none, and four tensors of rows keep what they are made of: rows of x [R, D], the gradient of the first products [R, 2F] (or [R, F]), act times gate [R, F], and
- * dy [R, D]. `fused`: by kernels, which take float32 gates and are there for float32 and bfloat16. `limit` and `alpha` belong to clamped_swiglu.
+ * y_t = sum_a g_ta (act(x_t We' + be) Vd' + bd) over a token's choices. Rows are sorted by expert: `places` has each
+ * choice's row, `counts` each expert's number of rows (`expertPlaces`), and `known` the same in main memory; without
+ * `known`, the backward pass waits for a GPU. `gateUp` is [2F, D], gate rows before up rows or, if `interleaved`,
+ * alternating ([F, D] without a gate); `down` is [D, F]; all in any dtype, cast one at a time. `biases` are none, or
+ * those [2F] of every expert and then those [D] of every expert. Gradients of weights and biases are added to existing
+ * tensors. Each of these four parts has a byte in `written`: if it is 0, the gradient overwrites the tensor and the
+ * byte becomes 1. With `kept`, weights get no gradient; four tensors of rows keep its factors: rows of x [R, D], the
+ * gradient of the first products [R, 2F] (or [R, F]), act times gate [R, F], and dy [R, D]. `fused` means by kernels,
+ * which take float32 gates and know float32 and bfloat16. `limit` and `alpha` belong to clamped_swiglu.
  */
 export const groupedExperts = op<
   (
@@ -218,7 +221,7 @@ export const groupedExperts = op<
   'revmoe::grouped_experts(Tensor x, Tensor gates, Tensor places, Tensor counts, Tensor? known, Tensor[] gate_up, Tensor[] down, Tensor[] biases, Tensor[] kept, Tensor? written, bool fused, str activation="silu", bool interleaved=False, float limit=7., float alpha=1.702) -> Tensor',
   groupedRule,
 );
-/** The row of every choice, of rows sorted by expert and then by token, and how many each expert has. */
+/** The row of every choice when rows are sorted by expert and then by token, and the number of rows of each expert. */
 export const expertPlaces = op<(expertsOf: T, experts: N) => [places: T, counts: T]>(
   "revmoe::expert_places(Tensor experts_of, int experts) -> (Tensor, Tensor)",
   (expertsOf, experts) => {
@@ -228,12 +231,18 @@ export const expertPlaces = op<(expertsOf: T, experts: N) => [places: T, counts:
     return [places, counts];
   },
 );
-/** sums_e (float32) = made_e (bfloat16), or with `add` += it, of each expert with rows; the products of one without count as zeros. [E, ., .] both. */
+/**
+ * sums_e (float32) = made_e (bfloat16), or with `add` += it, for each expert with rows; the products of an expert
+ * without rows count as zeros. Both are [E, ., .].
+ */
 export const takeProducts_ = op<(sums: T, made: T, counts: T, add: boolean) => void>(
   "revmoe::take_products_(Tensor(a!) sums, Tensor made, Tensor counts, bool add) -> ()",
   () => {},
 );
-/** sums[i] = dy_e' x_e, or with `add` += of it, of the experts e from `first` on; rows are sorted by all experts. */
+/**
+ * sums[i] = dy_e' x_e, or with `add` += it, for the experts e from `first` on; the rows are those of all experts,
+ * sorted.
+ */
 export const expertGradients_ = op<
   (sums: T[], dy: T, x: T, counts: T, known: T | null, first: N, add: boolean, fused: boolean) => void
 >(

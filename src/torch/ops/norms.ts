@@ -1,5 +1,6 @@
-// Norms of rows, heads turned by their positions, and gated products, in one pass each way (native/kernels). Of tensors of one to three
-// dimensions whose rows lie densely, in float32 or bfloat16; computed in float32 and rounded once.
+// Norms of rows, rotation of heads by position, and gated products, each in one pass per direction (native/kernels).
+// Tensors have one to three dimensions, dense rows, and dtype float32 or bfloat16; results are computed in float32 and
+// rounded once.
 import { contiguous } from "../shadow/arithmetic.js";
 import { record, records } from "../shadow/gradients.js";
 import { drop, hold, make, type Value, viewOf } from "../shadow/values.js";
@@ -9,11 +10,11 @@ const rowsOf = ({ sizes, count }: Value): number => count / (sizes.at(-1) as num
 /** See with_rows of native/operators/rows.cpp. */
 const withRows = (x: Value): Value => (x.sizes.at(-1) === 1 || x.strides.at(-1) === 1 ? hold(x) : contiguous(x));
 
-/** As native/operators/norms.cpp and native/kernels/rows.h have them. */
+/** The same numbers as in native/operators/norms.cpp and native/kernels/rows.h. */
 const [STRIP_ROWS, MOST_STRIPS, ROWS_TOGETHER] = [16, 8192, 16];
 const stripsOf = (rows: number): number => Math.ceil(rows / Math.max(STRIP_ROWS, Math.ceil(rows / MOST_STRIPS)));
 
-/** Takes `x` over. */
+/** Consumes `x`. */
 function sumOfRows(x: Value): Value {
   const [rows, columns] = x.sizes;
   const next =
@@ -38,14 +39,18 @@ function normed(x: Value, weight: Value | null, tables: readonly Value[], type: 
   return y;
 }
 
-/** y = x / sqrt(mean(x^2) + epsilon) w of each row, with 1 + w for w where `oneMore`; w is float32 and dense, y of `dtype`: that of x, or narrower. */
+/**
+ * y = x / sqrt(mean(x^2) + epsilon) w for each row; if `oneMore`, with 1 + w instead of w. w is float32 and dense; y
+ * has `dtype`: that of x, or a narrower one.
+ */
 export const normRows = op<(x: T, weight: T, epsilon: N, oneMore: boolean, dtype: DType) => T>(
   "revmoe::rms_norm(Tensor x, Tensor weight, float epsilon, bool one_more, ScalarType dtype) -> Tensor",
   (x, weight, _epsilon, _oneMore, dtype) => normed(x, weight, [], dtype),
 );
 /**
- * R features of heads x_THC, from `start` on, turned by cos_TR and sin_TR (of the dtype of x, or float32), as pairs R/2 apart or, with `neighbours`, as
- * 2i and 2i+1 that come back R/2 apart. With a weight, each head is normed before, as by `normRows`.
+ * Rotates R features of heads x_THC, from `start` on, by cos_TR and sin_TR (in the dtype of x, or float32). Pairs are
+ * R/2 apart or, with `neighbours`, 2i and 2i+1, which are returned R/2 apart. With a weight, each head is first normed
+ * as by `normRows`.
  */
 export const turnHeads = op<
   (x: T, cos: T, sin: T, neighbours: boolean, start?: N, weight?: T | null, epsilon?: N, oneMore?: boolean) => T
@@ -53,9 +58,9 @@ export const turnHeads = op<
   "revmoe::rotate(Tensor x, Tensor cos, Tensor sin, bool neighbours, int start=0, Tensor? weight=None, float epsilon=0., bool one_more=False) -> Tensor",
   (x, cos, sin, _neighbours, _start, weight = null) => normed(x, weight, [cos, sin], x.dtype),
 );
-/** What is done to a gate before it is multiplied. */
+/** The function of a gate before the product. */
 export type GateFunction = "silu" | "sigmoid";
-/** f(gate) x, of the same sizes and dtype. */
+/** f(gate) x, for equal sizes and dtype. */
 export const gatedProduct = op<(gate: T, x: T, name: GateFunction) => T>(
   "revmoe::gated(Tensor gate, Tensor x, str function) -> Tensor",
   (gate, x) =>

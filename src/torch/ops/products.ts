@@ -7,7 +7,10 @@ import { type N, newerOp, op, type T } from "./row.js";
 import { matrix, needs } from "./rules.js";
 import { transpose, view } from "./views.js";
 
-/** a [N, K] b [K, M], into `out` where there is one; a factor with rows and columns both apart is copied for the BLAS. */
+/**
+ * a [N, K] b [K, M], into `out` if given; a factor in which neither rows nor columns are contiguous is copied for the
+ * BLAS.
+ */
 function multiplied(a: Value, b: Value, out?: Value): Value {
   const copies = [a, b]
     .filter(({ strides }) => strides[0] !== 1 && strides[1] !== 1)
@@ -46,12 +49,12 @@ export const addmm = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
   "aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor",
   (_self, a, b) => multiplied(a, b),
 );
-/** self = beta self + alpha a b; with a beta of 0, what self held does not count. */
+/** self = beta self + alpha a b; with beta 0, the old values of self are ignored. */
 export const addmm_ = op<(self: T, a: T, b: T, beta: N, alpha: N) => T>(
   "aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)",
   (self, a, b) => multiplied(a, b, self),
 );
-/** out = beta self + a b in float32, of factors in bfloat16 or float16; on CUDA alone. */
+/** out = beta self + a b in float32, for factors in bfloat16 or float16; only on CUDA. */
 export const addmmWide = newerOp<(self: T, a: T, b: T, type: "float32", beta: N, alpha: N, out: T) => T>(
   "aten::addmm.dtype_out(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1, Tensor(a!) out) -> Tensor(a!)",
   (_self, _a, _b, _type, _beta, _alpha, out) => hold(out),
@@ -87,7 +90,10 @@ export const linear = op<(x: T, weight: T, bias?: T | null) => T>(
 const byColumns = ({ sizes: [count, rows, columns], dtype, device }: Value): Value =>
   make([count, rows, columns], dtype, device, [rows * columns, 1, rows]);
 
-/** X of A X = B for triangular A, of which the other triangle is not read, nor with `unit` the diagonal, which is 1. */
+/**
+ * Solves A X = B for triangular A. The other triangle is not read; with `unit`, neither is the diagonal, which is then
+ * 1.
+ */
 export const solveTriangular = op<(a: T, b: T, upper: boolean, left: true, unit: boolean) => T>(
   "aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor",
   (a, b) => {
@@ -104,7 +110,7 @@ export const solveTriangular = op<(a: T, b: T, upper: boolean, left: true, unit:
     });
   },
 );
-// syevd: the matrix is overwritten by its vectors; work space of 1 + 6 N + 2 N^2 and 3 + 5 N (LAPACK).
+// syevd overwrites the matrix with its vectors; work space is 1 + 6 N + 2 N^2 and 3 + 5 N (LAPACK).
 export const linalgEigh = op<(a: T) => [values: T, vectors: T]>(
   'aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)',
   (x) => {

@@ -11,7 +11,7 @@ import { cast } from "./storage.js";
 const scalarOf = (x: Value): Value => make([], x.dtype, x.device);
 const extreme = (x: Value, dims: readonly number[] = [], keep = false): Value =>
   make(withoutDims(x.sizes, dims, keep), x.dtype, x.device);
-/** Elements of x and where they were; the gradient puts those of the former there. */
+/** Elements of x and their places; the gradient writes the elements' gradients to these places. */
 function picked(x: Value, sizes: readonly number[]): [Value, Value] {
   const [values, indices] = [make(sizes, x.dtype, x.device), make(sizes, "int64", x.device)];
   return [record(values, [x], [indices], () => [zerosLike(x)]), indices];
@@ -20,7 +20,7 @@ function picked(x: Value, sizes: readonly number[]): [Value, Value] {
 function reduced(x: Value, dims: readonly number[], keep: boolean, dtype: DType, divided: boolean): Value {
   const y = make(withoutDims(x.sizes, dims, keep), dtype, x.device);
   const kept = withoutDims(x.sizes, dims, true);
-  // Before 2.0, a mean saves its input to ask it for its number of elements.
+  // Before 2.0, a mean saves its input, to get its number of elements from it.
   return record(y, [x], [divided && realEngine().version < 200 ? x : null], (dy) => {
     const column = viewOf(dy, kept, rowMajor(kept));
     const whole = expanded(column, x.sizes);
@@ -53,7 +53,7 @@ export const aminmax = op<(a: T) => [least: T, most: T]>(
   "aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)",
   (x) => [scalarOf(x), scalarOf(x)],
 );
-/** sqrt(sum of squares), of everything or along some dimensions. */
+/** sqrt(sum of squares), over everything or along some dimensions. */
 export const vectorNorm = op<(x: T, order: 2, dims?: N[] | null) => T>(
   "aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor",
   (x, _order, dims) => extreme(x, dims ?? []),

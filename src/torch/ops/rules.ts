@@ -4,19 +4,19 @@ import { record } from "../shadow/gradients.js";
 import { dimOf } from "../shadow/shapes.js";
 import { make, type Value } from "../shadow/values.js";
 
-/** A fresh tensor like x, without a gradient. */
+/** A new tensor like x, without a gradient. */
 export const plain = (x: Value): Value => elementwise([x]);
 
-/** Of both together, without a gradient. */
+/** A new tensor with the common size and type of both, without a gradient. */
 export const plainPair = (a: Value, b: Value): Value => elementwise([a, b]);
 
-/** y = f(x), whose gradient is one product with something that is kept. */
+/** y = f(x), whose gradient is one product with a saved tensor. */
 export const unary = (saves: "input" | "result" | "nothing") => (x: Value) => {
   const y = elementwise([x]);
   return record(y, [x], saves === "nothing" ? [] : [saves === "input" ? x : y], (dy) => [elementwise([dy])]);
 };
 
-/** In place, of tensors and numbers that may be of other types. */
+/** In place, with tensors and numbers that may have other types. */
 export const changed = (x: Value, ...others: unknown[]): Value => {
   inPlace(
     x,
@@ -25,7 +25,7 @@ export const changed = (x: Value, ...others: unknown[]): Value => {
   return x;
 };
 
-/** In place, with nothing beside it. */
+/** In place, without temporaries. */
 export const writtenOver = (x: Value): Value => x;
 
 /** The same without a result. */
@@ -34,7 +34,7 @@ export const nothing = (): void => {};
 export const matrix = (rows: number, columns: number, like: Value): Value =>
   make([rows, columns], like.dtype, like.device);
 
-/** Whether an input asks that the other factor of a product is kept. */
+/** Whether this factor of a product needs a gradient, so that the other factor is kept. */
 export const needs = (value: Value): boolean => value.requiresGrad;
 
 /** Sizes without some dimensions, or with 1 in their places. */
@@ -43,7 +43,9 @@ export const withoutDims = (sizes: readonly number[], dims: readonly number[], k
   return keep ? sizes.map((size, i) => (gone.includes(i) ? 1 : size)) : sizes.filter((_, i) => !gone.includes(i));
 };
 
-/** How many of `count` choices go to each expert in a plan: they are shared evenly, since what each really gets is not known before. */
+/**
+ * How many of `count` choices go to each expert in a plan: equal shares, since the real numbers are not known before.
+ */
 export function sharedEvenly(choices: Value, experts: number): Value {
   const counts = make([experts], "int64", choices.device);
   const { count } = choices;

@@ -1,5 +1,5 @@
-// Tensors with bytes of their own: made, filled, copied, cast, brought to another device, put side by side, read. `tensor.ts` has
-// the forms that the project uses of those whose arguments are long.
+// Operators that make, fill, copy, cast, move, concatenate and read tensors with bytes of their own. For those with
+// long lists of arguments, `tensor.ts` has the forms that the project uses.
 import { castTo } from "../shadow/arithmetic.js";
 import { record } from "../shadow/gradients.js";
 import { dimOf } from "../shadow/shapes.js";
@@ -22,7 +22,7 @@ export const newFull = op<(size: N[], value: N, dtype: DType, layout: null, devi
   "aten::full(int[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor",
   (sizes, _value, dtype, _layout, device) => make(sizes, dtype, device),
 );
-/** Whole numbers from `start`, before `end`. */
+/** Whole numbers from `start` up to but not including `end`. */
 export const arange = op<(start: N, end: N, dtype: DType, layout: null, device: string) => T>(
   "aten::arange.start(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor",
   (start, end, dtype, _layout, device) => make([end - start], dtype, device),
@@ -59,7 +59,7 @@ export const cat = op<(tensors: T[], dim?: N) => T>(
   (parts, dim = 0) => {
     const [first] = parts;
     const at = dimOf(dim, first.sizes.length);
-    // A part that stands for several is there several times.
+    // A part that stands for several counts several times.
     const length = parts.reduce((sum, part) => sum + part.sizes[at] * part.copies, 0);
     const sizes = first.sizes.map((size, i) => (i === at ? length : size));
     return record(make(sizes, first.dtype, first.device), parts, [], (dy, needed) =>
@@ -67,7 +67,7 @@ export const cat = op<(tensors: T[], dim?: N) => T>(
     );
   },
 );
-/** The memory, sizes and values of another tensor; what the tensor had is given up. */
+/** Takes the memory, sizes and values of another tensor; gives up its own. */
 export const setStorage_ = op<(x: T, source: T) => T>(
   "aten::set_.source_Tensor(Tensor(a!) self, Tensor source) -> Tensor(a!)",
   (x, source) => {

@@ -1,16 +1,16 @@
-// For tests: the experts' operator on rows that are sorted already, one a token, whose gates are 1.
+// For tests: the experts' operator on sorted rows, one for each token, with gates of 1.
 import { hasKernels } from "../kernels/kernels.js";
 import { dtype, empty, fromArray, full, shape, type Tensor, writeBytes } from "../tensor.js";
 import { type ExpertActivation, groupedExperts } from "./experts.js";
 
-/** How many rows each expert has; the engine that counts takes it over too. */
+/** A tensor with the number of rows of each expert; the engine that counts reads it, too. */
 export function countsOf(rows: number[]): Tensor {
   const counts = empty([rows.length], "int64");
   writeBytes(counts, 0, new Uint8Array(BigInt64Array.from(rows, BigInt).buffer));
   return counts;
 }
 
-/** y of rows x, of which each expert has as many as `rows` says. */
+/** y for the rows x, of which each expert has as many as `rows` says. */
 export function expertsOnRows(
   x: Tensor,
   gateUp: Tensor[],

@@ -1,15 +1,19 @@
-// Updates of weights by the addon's kernels (native/kernels), each in one pass; factored ones in three. All in place. The weight is of any storage,
-// the rest dense: float32, and uint8 codes. The gradient is multiplied by `gradientScale` on the way, and `keep` is what decay leaves of a weight.
+// Updates of weights by the addon's kernels (native/kernels), each in one pass; factored ones in three. All in place.
+// The weight may have any storage; the rest is dense: float32, and uint8 codes. The gradient is multiplied by
+// `gradientScale` on the way; `keep` is the factor that decay leaves of a weight.
 import { drop, make, type Value, viewOf } from "../shadow/values.js";
 import { isCpu } from "../device-name.js";
 import { type N, op, type T } from "./row.js";
 import { nothing } from "./rules.js";
 
-/** A stored weight (optim/weights/weight.ts): its bits, what is below them, and what decides how they are rounded: a seed, and the number of its first element. */
+/**
+ * A stored weight (optim/weights/weight.ts): its bits, the correction below them, and what decides its rounding: a
+ * seed, and the number of its first element.
+ */
 export type StoredArgs = [w: T, correction: T | null, seed: N, first: N];
 const STORED = "Tensor(a!) w, Tensor(b!)? correction, int seed, int first";
 
-/** Sum of the squares of dense float32 tensors on one device, in float64, where they lie. */
+/** Sum of the squares of dense float32 tensors on one device, in float64, on that device. */
 export const squareSum = op<(tensors: T[]) => T>("revmoe::square_sum(Tensor[] tensors) -> Tensor", (tensors) => {
   const chunks = tensors.reduce((sum, { count, copies }) => sum + Math.ceil(count / 4096) * copies, 0);
   let sums = make([chunks], "float64", tensors[0].device);
@@ -68,7 +72,10 @@ export const nesterov_ = op<(buffer: T, g: T, gradientScale: N, momentum: N) => 
 );
 
 const workspace = (w: Value, bytes: number): void => drop(make([bytes], "uint8", w.device));
-/** The update of optim/factored.ts for matrices side by side; its workspace is that of those that pass together (native/operators/factored.cpp). */
+/**
+ * The update of optim/factored.ts for matrices side by side; its workspace is that of the matrices that are updated
+ * together (native/operators/factored.cpp).
+ */
 export const factored_ = op<
   (
     ...args: [

@@ -1,5 +1,5 @@
-// Operators that lay a tensor out anew: views, which share its bytes, and the copies that are made where no view can be.
-// Sizes, strides and gradients as libtorch has them.
+// Operators that change a tensor's layout: views, which share its bytes, and copies if no view is possible. Sizes,
+// strides and gradients are those of libtorch.
 import { record } from "../shadow/gradients.js";
 import { dimOf, expandStrides, inferred, isContiguous, rowMajor, viewStrides } from "../shadow/shapes.js";
 import { hold, make, type Value, viewOf } from "../shadow/values.js";

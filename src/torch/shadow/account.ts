@@ -1,4 +1,4 @@
-// The ledger of bytes: what is alive on each device, the highest total, and in which span of the work each total was reached.
+// The ledger of bytes: live bytes on each device, the highest total, and the highest total of each span of the work.
 import { UserError } from "../../errors.js";
 import { deviceIndex, isCpu } from "../device-name.js";
 import { currentSpan } from "../span.js";
@@ -7,7 +7,7 @@ export class Account {
   liveBytes = 0;
   peakBytes = 0;
   blocks = 0;
-  /** By span, the highest total while it lasted. */
+  /** For each span, the highest total during it. */
   readonly spans = new Map<string, number>();
   #highest = 0;
 
@@ -21,7 +21,7 @@ export class Account {
     if (this.liveBytes > (this.spans.get(span) ?? 0)) this.spans.set(span, this.liveBytes);
   }
 
-  /** Goes to another total that is noted nowhere. */
+  /** Changes the total without noting a peak. */
   grow(bytes: number): void {
     this.liveBytes += bytes;
     if (this.liveBytes > Number.MAX_SAFE_INTEGER) throw beyondCounting();
@@ -32,7 +32,7 @@ export class Account {
     this.spans.clear();
   }
 
-  /** From now on, the highest total is noted anew. Returns what `endWindow` wants back. */
+  /** Starts a new highest total. Returns the argument for `endWindow`. */
   startWindow(): number {
     const before = this.#highest;
     this.#highest = this.liveBytes;
@@ -47,7 +47,7 @@ export class Account {
   }
 }
 
-/** What ends a plan whose bytes are no longer told apart by a number. */
+/** The error of a plan whose bytes a number no longer represents exactly. */
 export const beyondCounting = (): UserError =>
   new UserError(
     "the plan: a step of this model and this work takes more than 8192 TiB, which is beyond counting. Ask for less of either.",
@@ -56,7 +56,7 @@ export const beyondCounting = (): UserError =>
 const byDevice = new Map<string, Account>();
 export const accounts = (): Iterable<Account> => byDevice.values();
 
-/** The same by all that they are called. */
+/** The same accounts under all names of their devices. */
 const byName = new Map<string, Account>();
 
 /** The account of a device; "cuda" and "cuda:0" are one. */

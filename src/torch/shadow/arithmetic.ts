@@ -1,6 +1,6 @@
-// What most operators are made of: element by element with broadcasting and promotion, casts, sums. Each result is the
+// What most operators consist of: elementwise work with broadcasting and promotion, casts, sums. Each result is the
 // caller's. On the CPU, inputs whose dtype is not the common one are copied first (TensorIterator's
-// promote_inputs_to_common_dtype); on a GPU they are converted on the way.
+// promote_inputs_to_common_dtype); a GPU converts them on the way.
 import { DTYPES, type DType } from "../types.js";
 import { broadcast, countOf, expandStrides, rowMajor, stridesLike } from "./shapes.js";
 import { drop, make, type Value, viewOf } from "./values.js";
@@ -10,7 +10,10 @@ const FLOATS: readonly DType[] = ["bfloat16", "float16", "float32", "float64"];
 const rank = (dtype: DType): number =>
   FLOATS.includes(dtype) ? 10 + FLOATS.indexOf(dtype) : DTYPES[dtype] - (dtype === "bool" ? 1 : 0);
 
-/** The dtype of two tensors' sum; one without dimensions gives way where both are floats or both are not. */
+/**
+ * The dtype of two tensors' sum. If both are floats or both are not, a tensor without dimensions takes the other's
+ * dtype.
+ */
 function promoted(a: Value, b: Value): DType {
   const kind = (value: Value): number => (FLOATS.includes(value.dtype) ? 1 : 0);
   if (kind(a) !== kind(b)) return kind(a) > kind(b) ? a.dtype : b.dtype;
@@ -18,7 +21,7 @@ function promoted(a: Value, b: Value): DType {
   return rank(a.dtype) >= rank(b.dtype) ? a.dtype : b.dtype;
 }
 
-/** A fresh tensor with the sizes of all inputs together, and what the operator needs beside it, dropped at once. */
+/** A new tensor with the broadcast size of all inputs; the operator's temporaries are made and dropped. */
 export function elementwise(inputs: readonly Value[], dtype?: DType): Value {
   const sizes = inputs.reduce<readonly number[]>((all, { sizes }) => broadcast(all, sizes), []);
   const common = inputs.reduce(
@@ -33,9 +36,9 @@ export function elementwise(inputs: readonly Value[], dtype?: DType): Value {
   return out;
 }
 
-/** The same in place: nothing stays, but copies exist for a moment. */
+/** The same in place: nothing stays, but copies exist for a time. */
 export function inPlace(target: Value, inputs: readonly Value[]): void {
-  // The target is read and written: an operand each.
+  // The target is read and written: it counts as two operands.
   const all = [target, target, ...inputs];
   const common = inputs.reduce((type, input) => (type === input.dtype ? type : promoted(target, input)), target.dtype);
   for (const copy of copiesFor(all, common)) drop(copy);
@@ -49,7 +52,7 @@ function copiesFor(inputs: readonly Value[], common: DType): Value[] {
 
 export const add = (a: Value, b: Value): Value => elementwise([a, b]);
 
-/** Another view of `value` where nothing changes, unless a copy is asked for. */
+/** A view of `value` if nothing changes and no copy is asked for; else a new tensor. */
 export function castTo(
   value: Value,
   dtype: DType,
@@ -65,7 +68,7 @@ export const contiguous = (value: Value): Value =>
 
 export const zerosLike = (value: Value): Value => make(value.sizes, value.dtype, value.device);
 
-/** Takes `value` over; the sum over the dimensions that were broadcast. */
+/** The sum over the dimensions that were broadcast; consumes `value`. */
 export function sumTo(value: Value, sizes: readonly number[]): Value {
   if (value.sizes.length === sizes.length && value.sizes.every((size, i) => size === sizes[i])) return value;
   if (value.count === countOf(sizes)) {

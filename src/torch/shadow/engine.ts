@@ -1,6 +1,6 @@
-// An engine that computes nothing and counts every byte: the same handles, scopes, operators and gradients as the real one,
-// on tensors that have sizes and no elements. Running a training step on it says what the step will need. What has to be
-// read from a tensor is a plain guess: numbers are 1, tokens are shared evenly among experts.
+// An engine that computes nothing and counts every byte: the same handles, scopes, operators and gradients as the real
+// one, on tensors with sizes and without elements. Running a training step on it tells what the step will need. Values
+// read from a tensor are guesses: numbers are 1, tokens are shared evenly among experts.
 import type { Handle, Native, OpArgument } from "../binding.js";
 import { isCpu } from "../device-name.js";
 import type { Argument, Result } from "../ops/row.js";
@@ -12,14 +12,20 @@ import { realEngine, standFor } from "./real-engine.js";
 import { everyRound } from "./rounds.js";
 import { drop, hold, make, Value, viewOf } from "./values.js";
 
-/** Handles count on from here: far from any number that a record or an operator has beside them, and small integers to V8, which are fast keys. */
+/**
+ * Handles count up from here: far from any number in a record or an operator's arguments, and small integers for V8,
+ * which are fast keys.
+ */
 const FIRST = -(2 ** 31);
 
-/** Of a tensor of integers, so that what is written is what is read: numbers of rows, which decide about memory, and no tokens. */
+/**
+ * Most elements that are kept of a tensor of integers, so that they can be read back: numbers of rows decide about
+ * memory, tokens do not.
+ */
 const MOST_ELEMENTS = 1024;
 
 let calls = 0;
-/** Operators called on the engine made last. */
+/** Number of operators called on the engine made last. */
 export const operatorCalls = (): number => calls;
 
 const noFiles = (): never => {
@@ -56,7 +62,7 @@ const NO_GROUP = {
   closeLane: noGroup,
 };
 
-/** Messages that nobody gets: what is on its way is held until it was waited for, and its copy in main memory. */
+/** Messages that nobody receives: a tensor on its way, or its copy in main memory, is held until it was waited for. */
 function shadowMessages(at: (handle: Handle) => Value) {
   const held = new Map<number, Value[]>();
   let tickets = 0;
@@ -70,7 +76,7 @@ function shadowMessages(at: (handle: Handle) => Value) {
     held.delete(ticket);
   };
   return {
-    // A copy is made soon; then the tensor is held no more.
+    // The copy is made soon; then the tensor is no longer held.
     startSend: (handle: Handle) => start(isCpu(at(handle).device) ? [hold(at(handle))] : copies(at(handle))),
     startReceive: (handle: Handle) => start([hold(at(handle)), ...copies(at(handle))]),
     awaitTicket: end,
@@ -87,7 +93,9 @@ const NO_FILES = {
   checkFiles: () => {},
 };
 
-/** `real` answers what the machine decides: which operators there are, its version and devices; `repeat` runs the rounds of a loop. */
+/**
+ * `real` answers what depends on the machine: its operators, version and devices; `repeat` runs the rounds of a loop.
+ */
 export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
   clearAccounts();
   calls = 0;
@@ -115,7 +123,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     if (typeof argument === "number") return table.get(argument)?.value ?? argument;
     return Array.isArray(argument) ? argument.map(read) : (argument as Argument);
   };
-  /** A result that is an input has its handle. */
+  /** A result that is one of the arguments keeps its handle. */
   const write = (result: Result, values: readonly Argument[], handles: readonly OpArgument[]): unknown => {
     if (Array.isArray(result)) return result.map((each) => write(each, values, handles));
     if (typeof result !== "object") return result;
@@ -136,7 +144,8 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
         if (!cutsGraph && recordsNothing(result, values)) {
           throw new Error(`internal: the rule of ${name} has no gradient, and a plan asks for one`);
         }
-        // What hands its input back (a cast to the same type) holds it once more, and the real engine names it by its handle.
+        // An operator that returns its input (a cast to the same type) holds it once more; the real engine returns the
+        // same handle.
         if (result instanceof Value) {
           const same = values.indexOf(result);
           if (same >= 0 && result.holders > holders[same]) result.holders = holders[same];
@@ -175,7 +184,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
       if (storage.elements === null || dtype !== "int64") return;
       const view = new DataView(into.buffer, into.byteOffset, into.byteLength);
       const { elements } = storage;
-      // A tensor that stands for several has their elements one behind the other.
+      // A tensor that stands for several has their elements one after the other.
       for (let i = 0; i * 8 < into.byteLength; i++)
         view.setBigInt64(i * 8, BigInt(elements[(byteOffset / 8 + i) % elements.length]), true);
     },
@@ -244,7 +253,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
   };
 }
 
-/** Whether a graph is recorded, and a result that depends on an input with a gradient is no part of it. */
+/** Whether a graph is recorded, but a result that depends on an input with a gradient is not part of it. */
 const recordsNothing = (result: Result, given: readonly Argument[]): boolean => {
   if (!isRecording()) return false;
   const made = [result].flat().filter((each) => each instanceof Value && each.dtype.includes("float")) as Value[];
@@ -253,7 +262,7 @@ const recordsNothing = (result: Result, given: readonly Argument[]): boolean => 
   return made.length > 0 && !made.some(isPart) && given.some(isPart);
 };
 
-/** A gradient that leaves its leaf is a tensor of its own; it may have been a view of a buffer. */
+/** A gradient that leaves its leaf becomes a tensor of its own; it may have been a view of a buffer. */
 function viewOfDropped(grad: Value): Value {
   if (grad.holders === 1) return grad;
   const view = viewOf(grad, grad.sizes, grad.strides);

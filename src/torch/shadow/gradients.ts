@@ -1,6 +1,6 @@
-// Automatic differentiation without numbers, in the order and with the lifetimes of libtorch's engine: nodes run by falling
-// sequence number, what a node saved goes when it has run, and gradients that meet are added in place where nobody else
-// holds them (torch/csrc/autograd/engine.cpp, input_buffer.cpp, accumulate_grad.h).
+// Automatic differentiation without numbers, in the order and with the lifetimes of libtorch's engine: nodes run by
+// falling sequence number, what a node saved is freed after it has run, and gradients that meet are added in place if
+// nobody else holds them (torch/csrc/autograd/engine.cpp, input_buffer.cpp, accumulate_grad.h).
 import { add, castTo, sumTo } from "./arithmetic.js";
 import { isDense } from "./shapes.js";
 import { drop, type Edge, type Gradient, hold, Node, type Value, viewOf } from "./values.js";
@@ -26,11 +26,11 @@ function edgeOf(value: Value): Edge | null {
 
 export const isRecording = (): boolean => enabled;
 
-/** Whether what is made of `inputs` becomes part of a graph. */
+/** Whether results computed from `inputs` become part of a graph. */
 export const records = (inputs: readonly (Value | null)[]): boolean =>
   enabled && inputs.some((input) => input?.requiresGrad);
 
-/** Makes `results` the results of a node, where a graph is recorded and an input has a gradient. */
+/** Makes `results` the results of a node, if a graph is recorded and an input has a gradient. */
 export function record<Result extends Value | Value[]>(
   results: Result,
   inputs: readonly (Value | null)[],
@@ -40,7 +40,7 @@ export function record<Result extends Value | Value[]>(
   if (!records(inputs)) return results;
   const edges = inputs.map((input) => input && edgeOf(input));
   const looks = inputs.map((input) => ({ sizes: input?.sizes ?? [], dtype: input?.dtype ?? ("float32" as const) }));
-  // What is saved of a node's own result is its storage alone: the result holds the node, not the other way around.
+  // If a node saves its own result, it holds only the storage: the result holds the node, not the other way around.
   const own: Value[] = Array.isArray(results) ? results : [results];
   const kept: Value[] = [];
   for (const value of saved)
@@ -55,7 +55,7 @@ export function record<Result extends Value | Value[]>(
   return results;
 }
 
-/** Adds to the gradients of leaves; the gradients given stay the caller's. */
+/** Adds to the gradients of leaves; the given gradients stay the caller's. */
 export function backward(outputs: readonly Value[], gradients: readonly Value[]): void {
   const waiting = new Map<Node, number>();
   const roots = outputs.flatMap((output, i) => {
@@ -126,7 +126,7 @@ function likeInput(gradient: Value, { sizes, dtype }: Node["inputs"][number]): V
   return right;
 }
 
-/** Takes the gradient over; those of a node's several results wait side by side. */
+/** Consumes the gradient; those of a node's several results wait side by side. */
 function put(buffers: Map<Node, Value[]>, { node, result }: Edge, gradient: Value): void {
   const waiting = buffers.get(node) ?? [];
   buffers.set(node, waiting);
@@ -145,7 +145,7 @@ function put(buffers: Map<Node, Value[]>, { node, result }: Edge, gradient: Valu
 
 function accumulate(leaf: Value, dy: Value): void {
   if (leaf.grad !== null) {
-    // In place, where dtypes differ through a copy in the wider one.
+    // In place; if dtypes differ, through a copy in the wider one.
     if (leaf.grad.dtype !== dy.dtype && isCpu(dy.device)) drop(castTo(dy, leaf.grad.dtype));
     return;
   }

@@ -1,4 +1,4 @@
-// What the engine that counts has to know of the real one, in whose place it stands. Set when it is made.
+// What the engine that counts has to know of the real one, whose place it takes. Set when it is made.
 import type { ExpertLimits, Native } from "../binding.js";
 
 interface RealEngine {

@@ -1,14 +1,14 @@
-// Many rounds of the same work, counted by a few. The third stands for all but the last of those that are like it: while it runs, what
-// it makes and frees counts once, and when it ends, what it has left behind is counted as often as there are more of them. The
-// others run at the totals that they really meet, the first and the last of those that are alike among them, so that the
-// highest total, in every span, is one of theirs.
+// Counts many rounds of the same work by running a few. The third round stands for all rounds like it except the last:
+// while it runs, what it makes and frees counts once; when it ends, what it has left behind counts once for each of
+// those rounds. The other rounds that run, among them the first and the last of those that are alike, run at the totals
+// that they really meet. So the highest total, in every span, is one of theirs.
 import { accounts, type Account } from "./account.js";
 import { representing } from "./values.js";
 
-/** First, second and third; the last of those like them; the last two, which may be others. */
+/** The first, second and third; the last of those like them; the last two, which may differ. */
 const WALKED = 6;
 
-/** Rounds that should have been alike are not: everything has to be counted anew, round by round. */
+/** Rounds that should be alike are not: everything has to be counted again, round by round. */
 export class UnlikeRounds extends Error {}
 
 /** Runs every round. */
@@ -16,7 +16,7 @@ export function everyRound(count: number, work: (round: number) => void): void {
   for (let round = 0; round < count; round++) work(round);
 }
 
-/** Runs six of them at most. Throws UnlikeRounds where the second and the third differ. */
+/** Runs at most six of them. Throws UnlikeRounds if the second and the third differ. */
 export function fewRounds(count: number, work: (round: number) => void): void {
   if (count <= WALKED) {
     everyRound(count, work);
@@ -31,7 +31,7 @@ export function fewRounds(count: number, work: (round: number) => void): void {
   for (let left = 3; left > 0; left--) work(count - left);
 }
 
-/** Of a device, what a round has left behind and how high it went, above where it began. */
+/** For a device: what a round has left behind, and its peak above the total at which it began. */
 interface Change {
   grown: number;
   rise: number;

@@ -1,4 +1,4 @@
-// Sizes and strides as libtorch computes them: what is a view and what has to be copied follows from these. Pure functions.
+// Sizes and strides as libtorch computes them; they decide what is a view and what has to be copied. Pure functions.
 
 export function countOf(sizes: readonly number[]): number {
   let count = 1;
@@ -24,7 +24,7 @@ export function isContiguous(sizes: readonly number[], strides: readonly number[
   return true;
 }
 
-/** Whether the elements fill their memory, in whatever order of dimensions. */
+/** Whether the elements fill their memory without gaps, in any order of dimensions. */
 export function isDense(sizes: readonly number[], strides: readonly number[]): boolean {
   const order = [...sizes.keys()].filter((i) => sizes[i] !== 1).sort((a, b) => strides[a] - strides[b]);
   let step = 1;
@@ -35,7 +35,7 @@ export function isDense(sizes: readonly number[], strides: readonly number[]): b
   return true;
 }
 
-/** Strides of a fresh tensor that keeps the order of dimensions of a dense one; of any other, row-major ones. */
+/** Strides of a new tensor: with the order of dimensions of a dense one; for any other, row-major. */
 export const stridesLike = (sizes: readonly number[], strides: readonly number[]): number[] =>
   isContiguous(sizes, strides) || isDense(sizes, strides) ? [...strides] : rowMajor(sizes);
 
@@ -56,7 +56,7 @@ export function inferred(sizes: readonly number[], count: number): number[] {
   return sizes.map((size) => (size < 0 ? count / known : size));
 }
 
-/** Strides of a view of other sizes, or null where only a copy has them (at::detail::computeStride). */
+/** Strides of a view with other sizes, or null if only a copy can have them (at::detail::computeStride). */
 export function viewStrides(
   sizes: readonly number[],
   strides: readonly number[],
@@ -95,5 +95,5 @@ export function expandStrides(
   return wanted.map((size, i) => (i < offset || (sizes[i - offset] === 1 && size !== 1) ? 0 : strides[i - offset]));
 }
 
-/** `dim`, counted from the end where it is negative. */
+/** `dim`, counted from the end if it is negative. */
 export const dimOf = (dim: number, rank: number): number => (dim < 0 ? dim + rank : dim);

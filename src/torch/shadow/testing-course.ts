@@ -1,4 +1,4 @@
-// For tests: the course of memory through some work, on the real engine and on the one that counts.
+// For tests: compares memory during some work on the real engine and on the one that counts.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -6,7 +6,7 @@ import { ledger, resetPeak } from "../memory.js";
 import { scope } from "../scope.js";
 import { onShadow } from "../shadow.js";
 
-/** Work that calls `mark` where its bytes are to be compared. */
+/** Work that calls `mark` at each point where bytes are compared. */
 export type Work = (mark: () => void) => void;
 
 /** Live and peak bytes above the start, at every mark. */
@@ -28,7 +28,7 @@ export function testCourses(works: Record<string, Work>): void {
       assert.ok(real.length > 0 && shadow.length === real.length);
       for (const [i, [live, peak]] of real.entries()) {
         assert.equal(shadow[i][0], live, `alive at mark ${i}`);
-        // Scalars that the real engine makes for a moment are not counted.
+        // The engine that counts ignores scalars that the real one makes for a moment.
         assert.ok(Math.abs(shadow[i][1] - peak) <= 64, `peak at mark ${i}: ${shadow[i][1]} planned, ${peak} real`);
       }
     });

@@ -1,15 +1,18 @@
-// Tensors without elements: sizes, strides, a dtype, and a storage that is counted as long as something holds it. Who makes
-// or gets one holds it, until `drop`. Beside them the nodes of a graph, for each holds the other; what a graph is for is in
-// gradients.ts.
+// Tensors without elements: sizes, strides, a dtype, and a storage that counts as long as something holds it. Whoever
+// makes or gets one holds it, until `drop`. The nodes of a graph are here, too, because nodes and tensors hold each
+// other; gradients.ts explains the graph.
 import { isCpu } from "../device-name.js";
 import { DTYPES, type DType } from "../types.js";
 import { type Account, accountOf } from "./account.js";
 import { countOf, isContiguous, rowMajor } from "./shapes.js";
 
-/** For how many rounds of a loop the one that runs stands, the loops around it included. */
+/** The number of rounds for which the running round stands, including the loops around it. */
 let represented = 1;
 
-/** Runs `fn` as one of `count` rounds that are alike: what it makes counts once until it ends, and `count` times afterwards. */
+/**
+ * Runs `fn` as one of `count` rounds that are alike: what it makes counts once until it ends, and `count` times
+ * afterwards.
+ */
 export function representing<Result>(count: number, fn: () => Result): Result {
   const before = represented;
   represented = before * count;
@@ -25,9 +28,9 @@ const CUDA_UNIT = 512;
 
 export class Storage {
   holders = 0;
-  /** What reading it gives, where the engine has to know; else zeros. */
+  /** The values that are read from it, if the engine has to know them; else zeros. */
   elements: number[] | null = null;
-  /** For how many it was made. */
+  /** The number of rounds for which it was made. */
   readonly #stands = represented;
 
   constructor(
@@ -38,7 +41,7 @@ export class Storage {
     if (bytes > 0) account.change(bytes);
   }
 
-  /** How many storages it is, seen from where the work is now: one inside the rounds that made it, many outside of them. */
+  /** How many storages it counts as in the present round: one inside the rounds that made it, many outside. */
   get copies(): number {
     return Math.max(1, this.#stands / represented);
   }
@@ -52,11 +55,11 @@ export class Storage {
 export class Value {
   holders = 1;
   requiresGrad = false;
-  /** What made it, where a graph was recorded, and as which of its results. */
+  /** The node that made it, if a graph was recorded; `result` says which of its results it is. */
   node: Node | null = null;
   result = 0;
   grad: Value | null = null;
-  /** Of a leaf: the node that adds to its gradient. */
+  /** For a leaf: the node that adds to its gradient. */
   accumulator: Node | null = null;
 
   constructor(
@@ -68,7 +71,7 @@ export class Value {
     storage.holders++;
   }
 
-  /** Another's storage and sizes in place of its own. */
+  /** Replaces its storage and sizes with another's. */
   takeStorage({ storage, sizes, strides }: Value): void {
     storage.holders++;
     this.storage.release();
@@ -98,7 +101,7 @@ export interface Edge {
   result: number;
 }
 
-/** The gradients of a node's inputs from that of its result (or of several); each is the caller's to drop. */
+/** The gradients of a node's inputs from that of its result (or results); the caller drops each. */
 export type Gradient = (dy: Value, needed: readonly boolean[], saved: readonly Value[]) => (Value | null)[];
 
 let sequence = 0;
@@ -109,7 +112,7 @@ export class Node {
 
   constructor(
     readonly edges: (Edge | null)[],
-    /** What the gradients have to look like: the inputs' sizes and dtypes. */
+    /** What gradients must look like: the inputs' sizes and dtypes. */
     readonly inputs: readonly { sizes: readonly number[]; dtype: DType }[],
     /** Held by the node. */
     public saved: Value[],
