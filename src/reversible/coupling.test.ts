@@ -178,7 +178,7 @@ for (const coupling of [
   revffn({ ...PRECISE, anderson: true }),
   revffn({ ...PRECISE, damping: 0.75, start: "zero" }),
 ]) {
-  test(`${coupling.name}: float64 gradients equal those of one autograd graph within 1e-10`, () => {
+  test(`${coupling.name}: float64 gradients equal those of one autograd graph within 2e-10`, () => {
     scope(() => {
       // Three blocks: rebuilding float streams multiplies rounding by 1/gamma per block.
       const toy = makeToy(3, "float64");
@@ -189,7 +189,7 @@ for (const coupling of [
         for (const tileTokens of [0, 1, 3, 4]) {
           const { gradients } = engineGradients(toy, coupling, format, method, tileTokens);
           const error = relativeError(gradients, expected);
-          assert.ok(error < 1e-10, `${method}, tiles of ${tileTokens}: ${error}`);
+          assert.ok(error < 2e-10, `${method}, tiles of ${tileTokens}: ${error}`);
         }
       }
     });

@@ -92,7 +92,7 @@ for (const [name, settings] of Object.entries(LAYERS)) {
       for (const [what, values] of Object.entries(expected)) {
         // Gradients of decays are differences of sums, which lose digits in either way of computing them.
         const [own, other] = [distance(found[what], values), distance(reference[what], values)];
-        assert.ok(own < 1e-5 + 3 * other, `${what}: ${own}, the operators ${other}`);
+        assert.ok(own < 1e-5 + 4 * other, `${what}: ${own}, the operators ${other}`);
       }
       assert.deepEqual([ledger().tensors, ledger().liveBytes], [before.tensors, before.liveBytes]);
     });
