@@ -177,7 +177,13 @@ async function compileAll(compile, units, objectOf, libtorch, say) {
   const started = performance.now();
   // Kernels come first: they include nothing of libtorch, whose headers are compiled meanwhile.
   const waiting = [...units.filter(isKernel), ...units.filter((unit) => !isKernel(unit))];
-  const header = join(dirname(objectOf(units[0])), "first.hpp");
+  const folder = dirname(objectOf(units[0]));
+  const header = join(folder, `${FIRST}.${process.pid}.hpp`);
+  // Headers of a build that was stopped are large.
+  for (const name of readdirSync(folder)) {
+    const [first, pid] = name.split(".");
+    if (first === FIRST && !isAlive(Number(pid))) rmSync(join(folder, name), { force: true });
+  }
   const precompiled = waiting.length >= MANY && compiler().length === 1 ? precompile(compile, header) : null;
   let finished = 0;
   const worker = async () => {
@@ -203,6 +209,19 @@ async function compileAll(compile, units, objectOf, libtorch, say) {
   await precompiled;
   for (const name of [header, `${header}.gch`]) rmSync(name, { force: true });
   for (const end of ended) if (end.status === "rejected") throw end.reason;
+}
+
+/** Starts the names of headers that are compiled first; then comes the number of the process. */
+const FIRST = "first";
+
+/** @param {number} pid */
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (failure) {
+    return /** @type {NodeJS.ErrnoException} */ (failure).code === "EPERM";
+  }
 }
 
 /** From this many files on it pays to compile headers first: that takes 14 s, and saves 5 s for each file. */

@@ -11,9 +11,6 @@ import { SetupError, runAsProgram } from "./program.mjs";
 import { setUp } from "./setup.mjs";
 import { filesOf } from "./typescript.mjs";
 
-/** The longest tests begin, so that none runs alone at the end. */
-const isLong = (/** @type {string} */ name) => /^(train\/ranks|compare\/bench|commands\/(run|whole))/.test(name);
-
 await runAsProgram(async () => {
   const args = process.argv.slice(2);
   const at = args.indexOf("--libtorch");
@@ -34,10 +31,9 @@ await runAsProgram(async () => {
     throw new SetupError(`test: no test file's path holds "${filters.join('" or "')}" (of ${all.length} in dist)`);
   // One more than the cores, of which at most two count: many tests wait for processes, for disks, and for each other.
   const atOnce = `--test-concurrency=${Math.min(2, availableParallelism()) + 1}`;
-  const inOrder = [...chosen.filter(isLong), ...chosen.filter((name) => !isLong(name))];
   const tests = spawnSync(
     process.execPath,
-    ["--test", atOnce, "--test-reporter=spec", ...options, ...inOrder.map((name) => join("dist", name))],
+    ["--test", atOnce, "--test-reporter=spec", ...options, ...chosen.map((name) => join("dist", name))],
     { cwd: packageRoot, stdio: ["ignore", "inherit", "inherit"] },
   );
   process.exitCode = tests.status ?? 1;

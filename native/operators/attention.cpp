@@ -14,6 +14,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <string_view>
 
 #include "operators/launch.hpp"
 
@@ -32,14 +34,18 @@ struct Sizes {
 
 Sizes checked(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef documents) {
   int64_t tokens = 0;
-  for (const int64_t length : documents) tokens += length;
+  for (const int64_t length : documents) {
+    TORCH_CHECK(length >= 0, "a document has ", length, " tokens");
+    tokens += length;
+  }
   for (const at::Tensor* each : {&q, &k, &v}) {
     TORCH_CHECK(each->is_cpu() && each->scalar_type() == at::kBFloat16 && each->dim() == 3 && each->stride(2) == 1 &&
                     each->size(0) == tokens && each->size(2) == q.size(2),
                 "attention takes heads in bfloat16 of all tokens of the documents");
   }
-  TORCH_CHECK(k.size(1) == v.size(1) && q.size(1) % k.size(1) == 0 && q.size(2) % 16 == 0,
-              "heads of queries and keys do not belong together");
+  TORCH_CHECK(
+      k.size(1) > 0 && k.size(1) == v.size(1) && q.size(1) % k.size(1) == 0 && q.size(2) > 0 && q.size(2) % 16 == 0,
+      "heads of queries and keys do not belong together");
   return {q.size(1), k.size(1), q.size(2)};
 }
 
@@ -169,6 +175,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> document_attention_gradient(
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(revmoe, library) {
+  // As in launch.cpp, less than the CPU has may be asked for.
+  const char* const wanted = std::getenv("REVMOE_CPU");
+  if (wanted != nullptr && *wanted != '\0' && std::string_view(wanted) != "avx512") return;
   __builtin_cpu_init();
   // A CPU with AMX has this, too.
   if (!__builtin_cpu_supports("x86-64-v4") || !__builtin_cpu_supports("avx512bf16")) return;

@@ -52,10 +52,11 @@ export function detectTask(rows: Row[], columns: Record<string, string> = {}): T
   );
 }
 
-/** Whether the first rows have a column of every name; false without names. */
+/** Whether each name is a column of some of the first rows, which is what training asks for; false without names. */
 export function hasColumns(rows: Row[], columns: Record<string, string>): boolean {
   const wanted = Object.values(columns);
-  return wanted.length > 0 && rows.slice(0, ROWS_LOOKED_AT).every(({ value }) => has(value, ...wanted));
+  const first = rows.slice(0, ROWS_LOOKED_AT);
+  return wanted.length > 0 && wanted.every((name) => first.some(({ value }) => has(value, name)));
 }
 
 /** Errors: UserError that names the row and its fault. */

@@ -11,7 +11,7 @@ import { readSigmoidRouter } from "./parts/grouped-router.js";
 import { readWindows } from "./parts/windows.js";
 
 /** Of its class, where a file has no such key: windows begin behind the last layer of the released model. */
-const DEFAULTS = { sliding_window: 4096, max_window_layers: 62 };
+const DEFAULTS = { num_key_value_heads: 32, sliding_window: 4096, max_window_layers: 62 };
 
 export const dots1: Family = {
   modelType: "dots1",
@@ -46,12 +46,9 @@ export const dots1: Family = {
       sharedGate: false,
       names: USUAL_NAMES,
     };
-    const firstNear = read.integer("max_window_layers", undefined, 0);
-    const windows = readWindows(
-      read,
-      geometry.numLayers,
-      (layer) => read.holds("sliding_window") && layer >= firstNear,
-    );
+    const hasWindows = read.holds("sliding_window");
+    const firstNear = hasWindows ? read.integer("max_window_layers", undefined, 0) : 0;
+    const windows = readWindows(read, geometry.numLayers, (layer) => hasWindows && layer >= firstNear);
     const firstRouted = read.integer("first_k_dense_replace", 0, 0);
     return decoder(file, {
       geometry,

@@ -157,7 +157,7 @@ function describe(settings: TrainSettings, step: ShadowStep, stored: StoredBytes
   const bitsHere = settings.stored_bits === "host" ? 0 : bitBytes;
   return {
     settings,
-    terms,
+    terms: { ...terms },
     kept: { bitBytes: bitsHere, routingBytes, otherBytes: Math.max(0, terms.keptBytes - bitsHere - routingBytes) },
     spans: spans.map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes),
     placed: placementOf(settings, terms, {

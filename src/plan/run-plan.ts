@@ -3,6 +3,7 @@ import type { Batch } from "../data/batches.js";
 import { readArchitecture } from "../families/registry.js";
 import { dtype } from "../torch/tensor.js";
 import type { Run } from "../train/prepare.js";
+import { threadsFor } from "../train/ranks/prepare-ranks.js";
 import { type Plan, planStep } from "./plan.js";
 import type { Geometry } from "./shadow-step.js";
 
@@ -42,7 +43,8 @@ export function planRun({ settings, source, state, data, startStep, totalSteps, 
   data.restore(from);
   const longest = largest.reduce((most, batch) => (batch.tokens.length > most.tokens.length ? batch : most));
   const planned = largest.length > FEW ? largest.map(() => longest) : largest;
-  return { plan: planStep(settings, geometry, planned, ranks.world), geometry };
+  const used = { ...settings, threads: threadsFor(ranks, settings) };
+  return { plan: planStep(used, geometry, planned, ranks.world), geometry };
 }
 
 const tokensOf = (batches: Batch[]): number => batches.reduce((sum, { tokens }) => sum + tokens.length, 0);

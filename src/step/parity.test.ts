@@ -26,7 +26,6 @@ import { setThreads } from "../torch/device.js";
 import { linear } from "../torch/ops.js";
 import { free, scope } from "../torch/scope.js";
 import { toArray } from "../torch/tensor.js";
-import { engineInfo } from "../torch/device.js";
 import { TEST_DEVICE } from "../torch/testing-device.js";
 import { hiddenStates } from "../network/evaluate.js";
 import { type Network, openHead, outerNames } from "../network/network.js";
@@ -36,9 +35,10 @@ import { deviceStore } from "../store/device.js";
 
 setThreads(1);
 
-// Float32 sums in another order differ near 1e-7, and such differences grow through layers; 1e-5 is the promise of the README. One of these
-// models, whose weights are large, is 1.3e-5 off with libtorch 2.15 on a CPU with AVX-512, where transformers is 4e-6 from float64.
-const TOLERANCE = engineInfo().version.startsWith("1.") ? 1e-5 : 1.5e-5;
+// Float32 sums in another order differ near 1e-7, and such differences grow through layers; 1e-5 is the promise of the README.
+const TOLERANCE = 1e-5;
+/** Its weights are large: 1.3e-5 off with libtorch 2.15 on a CPU with AVX-512, where transformers is 4e-6 from float64. */
+const TOLERANCES: Readonly<Record<string, number>> = { "ernie-tied": 1.5e-5 };
 
 const folderOf = (name: string): string => fileURLToPath(new URL(`../../test/golden/${name}`, import.meta.url));
 
@@ -96,11 +96,11 @@ function logitsOf(network: Network, batch: Batch): number[] {
   return logits;
 }
 
-function assertClose(actual: number[], expected: number[], what: string): void {
+function assertClose(actual: number[], expected: number[], what: string, tolerance = TOLERANCE): void {
   const norm = (values: number[]): number => Math.sqrt(values.reduce((total, value) => total + value * value, 0));
   const error = norm(expected.map((value, i) => value - actual[i])) / norm(expected);
   assert.equal(actual.length, expected.length);
-  assert.ok(error < TOLERANCE, `${what}: relative error ${error}`);
+  assert.ok(error < tolerance, `${what}: relative error ${error}`);
 }
 
 /** Documents end to end, each as `batchOf` has it. */
@@ -216,7 +216,8 @@ for (const name of CASES) {
     assertClose([result.loss], read("loss"), "loss");
     const parameters = placedWeights(network.model.architecture);
     assert.equal(gradients.size, parameters.length);
-    for (const [parameter, gradient] of gradients) assertClose(gradient, read(`grad.${parameter}`), parameter);
+    for (const [parameter, gradient] of gradients)
+      assertClose(gradient, read(`grad.${parameter}`), parameter, TOLERANCES[name]);
     freeModel(network.model);
   });
 }

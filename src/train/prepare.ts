@@ -131,14 +131,16 @@ async function makeRun(
   const { course, state, store } = makeTrained(asked, made, begun, ranks);
   const { settings, states } = course;
   const { model } = state.network;
-  const room = checkRoom({
+  const saving = {
     settings,
     stepsPerEpoch: stepsPerEpoch(settings, data.batchesPerEpoch, ranks),
     startStep,
     totalSteps,
     weightBytes: savedBytes(model),
     stateBytes: states.savedBytes,
-  });
+  };
+  // The folder is the first rank's, which changes it as soon as the run begins.
+  const room = onFirst(ranks, () => checkRoom(saving));
   folder.begin();
   const bestModel = new BestModel(settings, resumed?.state.best);
   store.begin({ step: startStep, batches: data.state(), settings, data: fingerprint, best: bestModel.best });

@@ -70,7 +70,8 @@ const hasPacked = (q_THC: Tensor): boolean => {
 
 /**
  * The engine's own form for a CPU multiplies through MKL, which on some CPUs turns bfloat16 into float32 first; but it
- * divides rows among threads, where the addon's form gives each thread heads of keys.
+ * divides rows among threads, where the addon's form gives each thread heads of keys. So with more threads bits may be
+ * those of another form.
  */
 const hasAddonForm = (q_THC: Tensor, keyHeads: number): boolean =>
   isCpu(device(q_THC)) &&

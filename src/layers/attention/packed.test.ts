@@ -66,7 +66,8 @@ for (const [heads, groups] of [
             inputs.map((input) => cast(input, "float32")),
             cast(dOut, "float32"),
           );
-          const [first, second] = [packed(), withThreads(1, packed)];
+          // With more threads than heads a CPU takes another form.
+          const [first, second] = [withThreads(2, packed), withThreads(1, packed)];
           for (const [i, name] of ["values", "dq", "dk", "dv", ...(hasSinks ? ["dsinks"] : [])].entries()) {
             assert.deepEqual(first[i], second[i], `${name}: other bits the second time`);
             const off = lengthOf(first[i].map((value, at) => value - exact[i][at])) / lengthOf(exact[i]);

@@ -235,7 +235,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
       if (reset) account.resetPeak();
       return { liveBytes: account.liveBytes, peakBytes: account.peakBytes, reservedBytes: account.liveBytes };
     },
-    engine: () => real.engine(),
+    engine: () => ({ ...real.engine(), threads: realEngine().threads }),
     expertLimits: real.expertLimits,
     steadyRows: real.steadyRows,
     setThreads: (threads) => {
