@@ -18,6 +18,13 @@ void wait_for(const c10::Event& event) {
   while (!event.query()) std::this_thread::sleep_for(kPause);
 }
 
+// As above: an event ends on its own GPU.
+void release(std::optional<c10::Event>& event) {
+  if (!event) return;
+  const c10::DeviceGuard guard(c10::Device(event->device_type(), event->device_index()));
+  event.reset();
+}
+
 at::Tensor in_main_memory(const at::Tensor& like) {
   return at::empty(like.sizes(), at::TensorOptions(like.scalar_type()).pinned_memory(!like.device().is_cpu()));
 }
@@ -133,6 +140,7 @@ void Messages::run() {
       failure = std::current_exception();
     }
     hold.lock();
+    release(first.copied);
     queue_.pop_front();
     // Whoever hears of it finds nothing left of it here.
     if (failure)

@@ -1,6 +1,6 @@
 // NCCL, by dlopen and without CUDA's headers: rounds of sends and receives between GPUs, begun by all ranks in the same order. A lane is a
 // communicator with a stream of its own, on which its rounds go one behind the other. Nothing here waits without a limit: what has failed, or takes
-// longer, ends all lanes with the code RANK_LOST. The layouts and numbers are those of nccl.h, 2.18 and newer.
+// longer, ends all lanes; the code is RANK_LOST, or NCCL_UNUSABLE where no other rank has a part in it. The layouts and numbers are those of nccl.h, 2.18 and newer.
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -22,9 +22,15 @@ using Clock = std::chrono::steady_clock;
 using Comm = struct OpaqueComm*;
 
 constexpr int kSuccess = 0;
+constexpr int kRemoteError = 6;
 constexpr int kInProgress = 7;
 constexpr int kBytes = 1;  // ncclUint8
 constexpr auto kPause = std::chrono::microseconds(50);
+
+// NCCL cannot be used here, whatever other ranks do.
+struct Unusable : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 struct UniqueId {
   char bytes[128];
@@ -53,16 +59,17 @@ struct Nccl {
   int (*state)(Comm, int*);
   int (*abort)(Comm);
   int (*destroy)(Comm);
+  const char* (*last_error)(Comm) = nullptr;
   // Of a stand-in that moves main memory (native/emulated/nccl.cpp), in place of a stream's events; else null.
   long (*mark)(Comm) = nullptr;
   int (*reached)(Comm, long) = nullptr;
 
   explicit Nccl(const std::string& path) {
     void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) throw std::runtime_error(dlerror());
+    if (library == nullptr) throw Unusable(dlerror());
     const auto find = [&](const char* name, auto& function, bool must = true) {
       function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(library, name));
-      if (must && function == nullptr) throw std::runtime_error(path + " has no " + name);
+      if (must && function == nullptr) throw Unusable(path + " has no " + name);
     };
     find("ncclGetVersion", version);
     find("ncclGetErrorString", words);
@@ -75,6 +82,7 @@ struct Nccl {
     find("ncclCommGetAsyncError", state);
     find("ncclCommAbort", abort);
     find("ncclCommDestroy", destroy);
+    find("ncclGetLastError", last_error, false);
     find("revmoe_emulated_mark", mark, false);
     find("revmoe_emulated_reached", reached, false);
   }
@@ -100,6 +108,7 @@ struct Lane {
   c10::Device device{c10::kCPU};
   std::optional<c10::Stream> stream;
   std::chrono::seconds limit{0};
+  bool met = false;
   int started = 0;
   // Of the round that is being put together.
   std::vector<std::pair<at::Tensor, int>> sends, receives;
@@ -114,28 +123,35 @@ void abort_all() {
     if (lane->comm) lane->nccl->abort(std::exchange(lane->comm, nullptr));
 }
 
-[[noreturn]] void lost(Napi::Env env, const std::string& what) {
+[[noreturn]] void fail(Napi::Env env, const char* code, const std::string& what) {
+  abort_all();
   Napi::Error out = Napi::Error::New(env, what);
-  out.Set("code", Napi::String::New(env, "RANK_LOST"));
+  if (code) out.Set("code", Napi::String::New(env, code));
   throw out;
 }
 
+// A failed check is a defect of ours.
 template <typename Call>
 auto guarded(Napi::Env env, Call call) {
   try {
     return call();
   } catch (const c10::Error& failure) {
-    abort_all();
-    lost(env, failure.what_without_backtrace());
+    fail(env, nullptr, failure.what_without_backtrace());
+  } catch (const Unusable& failure) {
+    fail(env, "NCCL_UNUSABLE", failure.what());
   } catch (const std::exception& failure) {
-    abort_all();
-    lost(env, failure.what());
+    fail(env, "RANK_LOST", failure.what());
   }
 }
 
+// Before a lane has met the other ranks, what fails is this machine's, or how it is set up.
 void check(const Lane& lane, int result, const char* doing) {
   if (result == kSuccess || result == kInProgress) return;
-  throw std::runtime_error(std::string("NCCL: ") + doing + ": " + lane.nccl->words(result));
+  std::string what = std::string("NCCL: ") + doing + ": " + lane.nccl->words(result);
+  if (const char* const last = lane.nccl->last_error ? lane.nccl->last_error(lane.comm) : nullptr)
+    if (*last) what += std::string(" (") + last + ")";
+  if (!lane.met && result != kRemoteError) throw Unusable(what);
+  throw std::runtime_error(what);
 }
 
 // Until `done`; looks meanwhile whether the lane has failed.
@@ -236,8 +252,10 @@ Napi::Value open_lane(const Napi::CallbackInfo& info) {
     TORCH_CHECK(given.ByteLength() == sizeof id, "NCCL: an id of another length");
     std::copy_n(given.Data(), sizeof id, reinterpret_cast<uint8_t*>(id.bytes));
     Config config;
-    settle(*lane, lane->nccl->init(&lane->comm, whole("world"), id, whole("rank"), &config), "meeting the other ranks");
     lanes.push_back(lane.release());
+    Lane& made = *lanes.back();
+    settle(made, made.nccl->init(&made.comm, whole("world"), id, whole("rank"), &config), "meeting the other ranks");
+    made.met = true;
     return Napi::Number::New(info.Env(), static_cast<double>(lanes.size() - 1));
   });
 }
@@ -262,7 +280,7 @@ void init_nccl(Napi::Env env, Napi::Object exports) {
     return guarded(info.Env(), [&] {
       UniqueId id{};
       const Nccl& nccl = opened(info[0].As<Napi::String>().Utf8Value());
-      if (const int failed = nccl.unique_id(&id)) throw std::runtime_error(std::string("NCCL: ") + nccl.words(failed));
+      if (const int failed = nccl.unique_id(&id)) throw Unusable(std::string("NCCL: ") + nccl.words(failed));
       auto bytes = Napi::Uint8Array::New(info.Env(), sizeof id);
       std::copy_n(reinterpret_cast<const uint8_t*>(id.bytes), sizeof id, bytes.Data());
       return bytes;
@@ -294,12 +312,12 @@ void init_nccl(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "closeLane", [](const Napi::CallbackInfo& info) {
     Lane& lane = *lanes.at(info[0].As<Napi::Number>().Int32Value());
-    if (!lane.comm) return;
     // What is not over yet is given up.
     const bool isIdle = lane.rounds.empty();
-    const Comm comm = std::exchange(lane.comm, nullptr);
-    (isIdle ? lane.nccl->destroy : lane.nccl->abort)(comm);
+    if (const Comm comm = std::exchange(lane.comm, nullptr)) (isIdle ? lane.nccl->destroy : lane.nccl->abort)(comm);
     lane.rounds.clear();
+    lane.sends.clear();
+    lane.receives.clear();
   });
 }
 

@@ -66,6 +66,11 @@ void init_engine(Napi::Env env, Napi::Object exports) {
   });
   define(env, exports, "setGeneratorState",
          [](const Napi::CallbackInfo& info) { generator_of(info, 0).set_state(tensor_at(info, 1)); });
+  // The one that libtorch goes back to: left at the first, every process would take memory there.
+  define(env, exports, "setDevice", [](const Napi::CallbackInfo& info) {
+    const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+    if (device.has_index()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+  });
   define(env, exports, "synchronize", [](const Napi::CallbackInfo& info) {
     const c10::Device device(info[0].As<Napi::String>().Utf8Value());
     const auto& hooks = at::detail::getCUDAHooks();

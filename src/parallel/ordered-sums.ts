@@ -128,7 +128,7 @@ export function orderedSums(
       receiveFrom((rank + last) % world, part, gradients);
     },
     finish() {
-      for (const each of waiting.splice(0)) settle(each);
+      while (waiting.length > 0) settle(waiting.shift() as Waiting);
       paused.splice(0).forEach(awaitTicket);
     },
     // What a rank sends waits for one that asks, and those that give up ask for nothing more.

@@ -6,6 +6,7 @@ import { agreed } from "../parallel/agreed.js";
 import { type Collectives, shareOf } from "../parallel/collectives.js";
 import { sequenceGroup } from "../parallel/sequence-group.js";
 import type { SizedBatch } from "../data/batches.js";
+import type { Watch } from "../reversible/streams.js";
 import { bitBytes, hostBytes } from "../reversible/methods/method.js";
 import { EMBEDDING } from "../store/store.js";
 import { ledger } from "../torch/memory.js";
@@ -24,6 +25,7 @@ export interface Passing {
   /** How every micro-batch begins. */
   beginning: Omit<Beginning, "observer">;
   routerLosses: RouterLosses | null;
+  watch: Watch;
   ranks: Collectives;
   /** How many ranks hold each micro-batch together. */
   sequenceRanks: number;
@@ -70,6 +72,8 @@ export function passForward(batches: readonly SizedBatch[], passing: Passing): F
     passing.begun();
     before = { liveBytes: live(), streamBytes: streamBytes() };
     pass.forward(microBatches);
+    // Otherwise the look waits until the loss is known, which a GPU is waited for anyway; ranks agree before they go on.
+    if (ranks.world > 1) passing.watch.look();
     return {
       counts: addCounts(microBatches.flatMap(({ batch, routing }) => (batch.isFill ? [] : [routing.counts()]))),
       observed: routerLosses?.observed ?? NOTHING_OBSERVED,

@@ -9,7 +9,7 @@ import type { Solution } from "../reversible/fixed-point.js";
 import { clipFactor } from "../optim/clip.js";
 import { ALONE } from "../parallel/collectives.js";
 import type { Method } from "../reversible/methods/method.js";
-import { checkAlike } from "../parallel/agreed.js";
+import { agreed, checkAlike } from "../parallel/agreed.js";
 import { BlockPass } from "./block-pass.js";
 import { BlockUpdates, type UpdateOptions } from "./block-updates.js";
 import { passForward } from "./forward.js";
@@ -97,7 +97,7 @@ export function trainStep(
   const savesBeginning = maxGradNorm > 0 && method.holdsBlocks;
   try {
     const { expertCounts, ...forward } = passForward(batches, {
-      ...{ network, segments, pass, microBatches, beginning, routerLosses, ranks, sequenceRanks },
+      ...{ network, segments, pass, microBatches, beginning, routerLosses, watch, ranks, sequenceRanks },
       begun: () => savesBeginning && microBatches.forEach(save),
     });
     let gradientScale = 1;
@@ -106,6 +106,7 @@ export function trainStep(
       if (!savesBeginning) microBatches.forEach(save);
       savedBytes = microBatches.reduce((sum, { saved }) => sum + streamBytesOf(saved), 0);
       gradientScale = clipFactor(passBack(ended, new BlockUpdates(null, options, network)).gradNorm, maxGradNorm);
+      if (ranks.world > 1) agreed(ranks, () => watch.look());
       microBatches.forEach(restore);
       solutions.length = 0;
       if (savesBeginning) pass.forward(microBatches);
@@ -114,7 +115,7 @@ export function trainStep(
     const also = rate > 0 ? correctingChoice(rate, expertCounts, network.trains) : undefined;
     const updates = new BlockUpdates(states, { ...options, gradientScale, also }, network);
     const { gradientOfStreamBytes, ...figures } = passBack(ended, updates);
-    watch.look();
+    agreed(ranks, () => watch.look());
     const results = ranks.gather({ ...figures, solutions });
     checkAlike(ranks, step, results);
     const errors = results.map(({ reconstructionError }) => reconstructionError);

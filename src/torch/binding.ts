@@ -77,6 +77,8 @@ export interface Native {
   setDeterministic(on: boolean): void;
   generatorState(device: string): Handle;
   setGeneratorState(device: string, state: Handle): void;
+  /** Makes a GPU the current one. */
+  setDevice(device: string): void;
   synchronize(device: string): void;
   /** Such as 13.0; `nvrtc` is a path, or a name for the loader. */
   nvrtcVersion(nvrtc: string): string;
@@ -212,6 +214,7 @@ const EXPORTS: Record<Exclude<keyof Native, "op">, true> = {
   setDeterministic: true,
   generatorState: true,
   setGeneratorState: true,
+  setDevice: true,
   synchronize: true,
   nvrtcVersion: true,
   compileKernels: true,

@@ -65,6 +65,7 @@ export function checkDevice(device: string): void {
 export function useDevice(device: string): void {
   checkDevice(device);
   if (isCpu(device)) return;
+  native.setDevice(device);
   native.setDeterministic(true);
   startLibraries(device);
 }

@@ -10,6 +10,7 @@ import { type JoinedRanks, joinRanks } from "../../parallel/join.js";
 import { type RankPlace, rankPlace } from "../../parallel/launch-names.js";
 import type { Output } from "../../metrics/output.js";
 import { engineInfo } from "../../torch/device.js";
+import { thisProcess } from "../../checkpoint/run/process-identity.js";
 import { deviceLine, ncclLibrary, rankDevices } from "../../train/ranks/rank-device.js";
 import type { TRAIN_ROWS } from "../../train/settings/rows.js";
 import type { TrainSettings } from "../../train/settings/settings.js";
@@ -46,11 +47,12 @@ export async function run({ settings: asked, given, out: first }: CommandInput<t
 function withDevice(asked: TrainSettings, place: RankPlace | null, ranks: JoinedRanks, out: Output): TrainSettings {
   if (place === null) return asked;
   const { CUDA_VISIBLE_DEVICES: visible } = process.env;
-  const seen = { localRank: place.localRank, cards: engineInfo().cudaDevices, visible };
+  // Containers of two machines may have one name.
+  const machine = [hostname(), thisProcess().boot.slice(0, 8)].join(" ");
+  const seen = { machine, localRank: place.localRank, cards: engineInfo().cudaDevices, visible };
   const devices = rankDevices(ranks, asked.device, seen);
   const device = devices[ranks.rank];
-  if (asked.rank_transport === "nccl")
-    ranks.useNccl(ncclLibrary(ranks, device, { machine: hostname(), visible }), device);
+  if (asked.rank_transport === "nccl") ranks.useNccl(ncclLibrary(ranks, device, { machine, visible }), device);
   const line = deviceLine(devices, asked.rank_transport);
   if (line !== null) out.write(`${line}\n`);
   return { ...asked, device };

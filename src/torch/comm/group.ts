@@ -1,12 +1,11 @@
 // Processes as one group, over the engine's c10d: what native/comm exports. Tensors of a GPU go through copies in main memory, pinned and held until
 // a ticket was waited for or dropped. Tensors stay the caller's; what is sent keeps its memory by itself. Errors: RankLostError from every call, and then
 // the group is of no more use.
-import { RankLostError } from "../../errors.js";
+import { RankLostError, UserError } from "../../errors.js";
 import { type GroupPlace, native } from "../binding.js";
 import { clone, narrow, setStorage_ } from "../ops.js";
 import { scope } from "../scope.js";
 import { byteSize, device, dtype, empty, shape, type Tensor } from "../tensor.js";
-import { isCpu } from "../device-name.js";
 
 export type { GroupPlace };
 
@@ -17,12 +16,7 @@ export type Ticket = number & { readonly [brand]: "ticket" };
 /** Whether this libtorch has groups. */
 export const hasGroups = (): boolean => native.hasGroups();
 
-let copiesAll = false;
-
-export const openGroup = (place: GroupPlace): void => {
-  copiesAll = place.copiesAll ?? false;
-  reached(() => native.openGroup(place));
-};
+export const openGroup = (place: GroupPlace): void => reached(() => native.openGroup(place));
 
 /** What every rank has given, in their order; the bytes may differ in number. */
 export const gatherBytes = (own: Uint8Array): Uint8Array[] => reached(() => native.gatherBytes(own));
@@ -39,9 +33,6 @@ export const sum = (tensor: Tensor): void => reached(() => native.sum(tensor));
 
 /** From one rank into the tensors of the others, in main memory. */
 export const broadcast = (tensor: Tensor, from: number): void => reached(() => native.broadcast(tensor, from));
-
-/** Whether a tensor of this device is sent as a copy in main memory, and received into one. */
-export const isCopied = (device: string): boolean => copiesAll || !isCpu(device);
 
 /** To each of some ranks; of a tensor on a GPU they get one copy. Messages of one tag arrive in their order. */
 export function startSend(tensor: Tensor, to: readonly number[], tag: number): Ticket {
@@ -83,6 +74,9 @@ export function reached<Result>(call: () => Result): Result {
     return call();
   } catch (failure) {
     const { code, message } = failure as { code?: string; message: string };
-    throw code === "RANK_LOST" ? new RankLostError(message.split("\n")[0]) : failure;
+    const [first] = message.split("\n");
+    if (code === "RANK_LOST") throw new RankLostError(first);
+    if (code === "NCCL_UNUSABLE") throw new UserError(`rank_transport: nccl: ${first}. Set rank_transport to gloo.`);
+    throw failure;
   }
 }

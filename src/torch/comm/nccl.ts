@@ -9,6 +9,9 @@ import { native } from "../binding.js";
 import { byteSize, type Tensor } from "../tensor.js";
 import { countSent, reached, type Ticket } from "./group.js";
 
+/** 2.18: the layouts that native/comm/nccl.cpp has. */
+const OLDEST = 21_800;
+
 const NAME = /^libnccl\.so(\.\d+)*$/;
 
 /** Where NCCL may be, the likeliest first: REVMOE_NCCL alone where it is set; else beside libtorch, then where the loader looks. */
@@ -38,6 +41,7 @@ export function findNccl(libraries: readonly string[] = ncclCandidates()): NcclL
     try {
       const { version, movesMainMemory } = native.ncclFacts(library);
       const parts = [Math.floor(version / 10_000), Math.floor(version / 100) % 100, version % 100];
+      if (version < OLDEST) throw new Error(`${library} is NCCL ${parts.join(".")} (expected 2.18 or newer)`);
       return { library, version: parts.join("."), movesMainMemory };
     } catch (failure) {
       const { message } = failure as Error;

@@ -245,6 +245,7 @@ export function shadowEngine(real: Native, repeat: Native["repeat"]): Native {
     setDeterministic: () => {},
     generatorState: () => enter(make([0], "uint8", "cpu")),
     setGeneratorState: () => {},
+    setDevice: () => {},
     synchronize: () => {},
     listenForStop: real.listenForStop,
     setStopWords: real.setStopWords,

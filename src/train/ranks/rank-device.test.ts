@@ -3,33 +3,47 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ALONE } from "../../parallel/collectives.js";
-import { cardOf, deviceLine, ncclLibrary, rankDevices } from "./rank-device.js";
+import { deviceOfRank, deviceLine, ncclLibrary, rankDevices } from "./rank-device.js";
 
-const seen = (localRank: number, cards: number, visible?: string) => ({ localRank, cards, visible });
+const seen = (localRank: number, cards: number, visible?: string) => ({
+  ...{ localRank, cards, visible },
+  machine: "a",
+});
 
 test("cuda is the card of a rank's place on its machine, and any other name is what it says", () => {
-  assert.equal(cardOf("cuda", seen(1, 2)), "cuda:1");
-  assert.equal(cardOf("cuda", seen(0, 8, "4,5,6,7,0,1,2,3")), "cuda:0");
-  assert.equal(cardOf("cuda:0", seen(1, 1)), "cuda:0");
-  assert.equal(cardOf("cpu", seen(3, 2)), "cpu");
+  assert.equal(deviceOfRank("cuda", seen(1, 2)), "cuda:1");
+  assert.equal(deviceOfRank("cuda", seen(0, 8, "4,5,6,7,0,1,2,3")), "cuda:0");
+  assert.equal(deviceOfRank("cuda:0", seen(1, 1)), "cuda:0");
+  assert.equal(deviceOfRank("cpu", seen(3, 2)), "cpu");
   // A launcher that shows each rank its own.
-  assert.equal(cardOf("cuda", seen(3, 1, "3")), "cuda:0");
+  assert.equal(deviceOfRank("cuda", seen(3, 1, "3")), "cuda:0");
   // That there is no card at all is said elsewhere.
-  assert.equal(cardOf("cuda", seen(3, 0)), "cuda");
+  assert.equal(deviceOfRank("cuda", seen(3, 0)), "cuda");
 });
 
 test("a rank beyond the cards is refused on all ranks", () => {
   const wrong =
     /^device: cuda is the card of LOCAL_RANK, which is 2, and libtorch sees 2 CUDA device\(s\) .* set device to cuda:0/;
-  assert.throws(() => cardOf("cuda", seen(2, 2, "0,1")), { name: "UserError", message: wrong });
-  assert.throws(() => cardOf("cuda", seen(1, 1)), { name: "UserError" });
+  assert.throws(() => deviceOfRank("cuda", seen(2, 2, "0,1")), { name: "UserError", message: wrong });
+  assert.throws(() => deviceOfRank("cuda", seen(1, 1)), { name: "UserError" });
   const three = {
     ...ALONE,
     world: 3,
-    gather: <T>(value: T): T[] => [{ found: "cuda:0" } as T, { found: "cuda:1" } as T, value],
+    gather: <T>(value: T): T[] => [
+      { found: { own: "cuda:0", card: "a,,cuda:0" } } as T,
+      { found: { own: "cuda:1", card: "a,,cuda:1" } } as T,
+      value,
+    ],
   };
   assert.throws(() => rankDevices(three, "cuda", seen(2, 2)), { message: /^rank 2: device: cuda is the card/ });
   assert.deepEqual(rankDevices(three, "cuda", seen(2, 3)), ["cuda:0", "cuda:1", "cuda:2"]);
+  // Each rank is shown the same card, and none was asked for by number.
+  const shown = { ...ALONE, world: 2, gather: <T>(value: T): T[] => [value, value] };
+  assert.throws(() => rankDevices(shown, "cuda", seen(1, 1, "0")), {
+    name: "UserError",
+    message: /^device: ranks 0 and 1 of one machine would share its only visible card/,
+  });
+  assert.deepEqual(rankDevices(shown, "cuda:0", seen(1, 1, "0")), ["cuda:0", "cuda:0"]);
 });
 
 test("the devices of a run's ranks are said where there are cards", () => {

@@ -6,6 +6,8 @@ import { findNccl, type NcclLibrary } from "../../torch/comm/nccl.js";
 import { deviceIndex, isCpu } from "../../torch/device-name.js";
 
 export interface SeenCards {
+  /** Tells machines apart. */
+  machine: string;
   /** Of this rank among those of its machine. */
   localRank: number;
   /** That libtorch sees. */
@@ -15,7 +17,7 @@ export interface SeenCards {
 }
 
 /** Errors: UserError where a machine has fewer cards than ranks. */
-export function cardOf(device: string, { localRank, cards, visible }: SeenCards): string {
+export function deviceOfRank(device: string, { localRank, cards, visible }: SeenCards): string {
   // That there is none is said where the device is opened.
   if (device !== "cuda" || cards === 0) return device;
   if (localRank < cards) return `cuda:${localRank}`;
@@ -26,9 +28,22 @@ export function cardOf(device: string, { localRank, cards, visible }: SeenCards)
   );
 }
 
-/** The device of every rank, in their order. Errors: UserError, on all ranks. */
-export const rankDevices = (ranks: Collectives, device: string, seen: SeenCards): string[] =>
-  onEach(ranks, () => cardOf(device, seen));
+/** The device of every rank, in their order. Errors: UserError, on all ranks, also where "cuda" is one card for two. */
+export function rankDevices(ranks: Collectives, device: string, seen: SeenCards): string[] {
+  const found = onEach(ranks, () => {
+    const own = deviceOfRank(device, seen);
+    return { own, card: [seen.machine, seen.visible, own].join() };
+  });
+  for (const [rank, { own, card }] of found.entries()) {
+    const first = found.findIndex((each) => each.card === card);
+    if (device !== "cuda" || own === "cuda" || first === rank) continue;
+    throw new UserError(
+      `device: ranks ${first} and ${rank} of one machine would share its only visible card (expected one for each rank). ` +
+        "Start as many ranks as there are cards, or set device to cuda:0 for ranks that share it.",
+    );
+  }
+  return found.map(({ own }) => own);
+}
 
 /** The library of NCCL for this rank's device. Errors: UserError, on all ranks, where one of them has none, or two have one card. */
 export function ncclLibrary(

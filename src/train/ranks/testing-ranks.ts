@@ -38,6 +38,8 @@ export interface RankCase {
   spoiltBlock?: number;
   /** The same in its first backward pass, when so many have begun. */
   spoiltBack?: number;
+  /** Rank 1 alone finds bad values at this look of a watch of streams, as on a GPU. */
+  spoiltLook?: number;
   /** Rank 1 alone is elsewhere in the run than the others. */
   astray?: boolean;
 }
@@ -195,6 +197,20 @@ function spoilBlock({ state: { network } }: Run, way: "forward" | "reverse", blo
   Object.assign(network, { coupling: { ...coupling, [way]: spoilt } });
 }
 
+function spoilLook({ state: { network } }: Run, at: number): void {
+  const { format } = network;
+  let looks = 0;
+  const watch: typeof format.watch = (device) => {
+    const { look, close } = format.watch(device);
+    const spoilt = (): void => {
+      if (++looks === at) throw new BadValuesError("a value is spoilt.", "");
+      look();
+    };
+    return { look: spoilt, close };
+  };
+  Object.assign(network, { format: { ...format, watch } });
+}
+
 async function takeNotes(folder: string): Promise<void> {
   const travel = JSON.parse(readFileSync(join(folder, TRAVEL), "utf8")) as Travel;
   const ranks = joinRanks(rankPlace(process.env), 60, travel);
@@ -225,6 +241,7 @@ async function trainCases(path: string, ranks: Collectives): Promise<void> {
     spoiltForward,
     spoiltBlock,
     spoiltBack,
+    spoiltLook,
     astray,
   } of JSON.parse(readFileSync(path, "utf8")) as RankCase[]) {
     ranks.at("the start of a case");
@@ -238,6 +255,7 @@ async function trainCases(path: string, ranks: Collectives): Promise<void> {
       if (spoiltForward && ranks.rank === 1) spoilForward(run);
       if (spoiltBlock !== undefined && ranks.rank === 1) spoilBlock(run, "forward", spoiltBlock);
       if (spoiltBack !== undefined && ranks.rank === 1) spoilBlock(run, "reverse", spoiltBack);
+      if (spoiltLook !== undefined && ranks.rank === 1) spoilLook(run, spoiltLook);
       if (astray) {
         ranks.at(ranks.rank === 1 ? "step 9" : "step 1");
         ranks.gather(null);

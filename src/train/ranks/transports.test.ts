@@ -69,14 +69,35 @@ test("runs whose batches have bad values leave nothing behind", async (t) => {
         { settings: of("forward", { parameters: "sharded" }), spoiltForward: true },
         { settings: of("block", rows), spoiltBlock: 2 },
         { settings: of("back", rows), spoiltBack: 2 },
+        // Behind the forward pass, and behind the backward pass that measures.
+        { settings: of("look", rows), spoiltLook: 1 },
+        { settings: of("second look", { parameters: "sharded" }), spoiltLook: 3 },
       ],
       travel,
     );
-    for (const [rank, ran] of saw.entries())
-      for (const [i, { failure, steps }] of ran.entries())
-        assert.deepEqual([failure, steps.length > 2], [null, true], `${way}, rank ${rank}, case ${i}`);
+    checkRecovered(saw, way);
   }
+  const settings = settingsFor(place, {
+    ...{ on_nonfinite: "skip", max_grad_norm: 0.5, max_steps: 4, output_dir: place.out("three") },
+  });
+  checkRecovered(await trainOnRanks(place.folder, 3, [{ settings, poisoned: true }]), "three ranks");
+  const last = settingsFor(place, { on_nonfinite: "skip", output_dir: place.out("last look") });
+  const ends = await trainOnRanks(place.folder, 2, [{ settings: last, spoiltLook: 3, fails: true }]);
+  for (const [{ failure }] of ends) assert.match(failure ?? "", /rank 1: a value is spoilt/);
 });
+
+/** Every run has met bad values, and gone on. */
+function checkRecovered(saw: RankSaw[][], where: string): void {
+  for (const [rank, ran] of saw.entries())
+    for (const [i, { failure, steps, messages }] of ran.entries()) {
+      assert.deepEqual([failure, steps.length > 2], [null, true], `${where}, rank ${rank}, case ${i}`);
+      if (rank > 0) continue;
+      assert.ok(
+        messages.some((message) => /not (a )?finite|spoilt/.test(message)),
+        `${where}, case ${i}: ${messages}`,
+      );
+    }
+}
 
 test("what is asked of NCCL goes over it, and nothing else does", { skip: !ON_CPU }, async (t) => {
   const place = makeWorkplace(t);
